@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a module meets Ansible: parameters in, one result shape out, library errors turned into a failure that explains itself."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .errors import FleetError
+from .host import Host
+from .outcome import Outcome
+
+Action = Callable[[Host, Dict[str, Any], bool], Outcome]
+
+
+def run_module(argument_spec: Dict[str, Any], action: Action, **settings: Any) -> None:
+    """Run `action(host, parameters, check_mode)` as an Ansible module that supports check mode."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **settings)
+    try:
+        outcome = action(Host(), module.params, module.check_mode)
+    except FleetError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**outcome.as_result())

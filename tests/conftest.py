@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every test needs: the project's module_utils and library where Ansible would find them, and a strict fake of the host."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
+sys.path[:0] = [str(ROOT), str(ROOT / "library")]
+
+from ansible.module_utils.ascend_fleet.errors import CommandError  # noqa: E402 - the path has to be set first
+from ansible.module_utils.ascend_fleet.host import Completed, Host  # noqa: E402
+from ansible.module_utils.testing import patch_module_args  # noqa: E402
+
+
+@dataclass
+class Expected:
+    """One command the code under test must run, and what it answers."""
+
+    argv: list[str]
+    stdout: str = ""
+    rc: int = 0
+    stderr: str = ""
+    effect: Callable[[], None] | None = None
+    used: bool = False
+
+
+@dataclass
+class ScriptedHost(Host):
+    """A host whose files are real (give it a temporary directory) and whose commands are a script.
+
+    An unlisted command fails the test, and so does one that was listed and not run. With `ordered` the order counts.
+    """
+
+    script: list[Expected] = field(default_factory=list)
+    ordered: bool = True
+    calls: list[list[str]] = field(default_factory=list)
+    stdins: list[str | None] = field(default_factory=list)
+
+    def expect(
+        self,
+        argv: Sequence[str],
+        stdout: str = "",
+        rc: int = 0,
+        stderr: str = "",
+        effect: Callable[[], None] | None = None,
+    ) -> None:
+        self.script.append(Expected(list(argv), stdout, rc, stderr, effect))
+
+    def run(self, argv, check=True, timeout=None, env=None, cwd=None, stdin=None, remedy=""):  # type: ignore[no-untyped-def, override]
+        self.calls.append(list(argv))
+        self.stdins.append(stdin)
+        waiting = [item for item in self.script if not item.used]
+        candidates = waiting[:1] if self.ordered else waiting
+        for item in candidates:
+            if item.argv == list(argv):
+                item.used = True
+                if item.effect:
+                    item.effect()
+                if check and item.rc != 0:
+                    raise CommandError(argv, item.rc, item.stdout, item.stderr, remedy=remedy)
+                return Completed(list(argv), item.rc, item.stdout, item.stderr)
+        expected = waiting[0].argv if waiting else "no further command"
+        pytest.fail(f"unlisted command {list(argv)}; expected {expected}")
+
+    def assert_done(self) -> None:
+        unused = [item.argv for item in self.script if not item.used]
+        assert not unused, f"listed but never run: {unused}"
+
+
+@pytest.fixture
+def scripted_host() -> Iterator[ScriptedHost]:
+    host = ScriptedHost()
+    yield host
+    host.assert_done()
+
+
+@dataclass
+class ModuleResult:
+    """How a module ended: its JSON and whether it failed."""
+
+    data: dict[str, Any]
+    failed: bool
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.data.get("changed"))
+
+
+RunModule = Callable[..., ModuleResult]
+
+
+@pytest.fixture
+def run_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunModule:
+    """Run library/<name>.py as Ansible would: `run_library("npu_info", {...}, host=host, check_mode=False)`.
+
+    `host` replaces the server; without it the module acts on this machine.
+    """
+
+    def run(name: str, params: dict[str, Any], host: Host | None = None, check_mode: bool = False) -> ModuleResult:
+        if host is not None:
+            monkeypatch.setattr("ansible.module_utils.ascend_fleet.entry.Host", lambda: host)
+        module = __import__(name)
+        capsys.readouterr()
+        with patch_module_args({**params, "_ansible_check_mode": check_mode, "_ansible_diff": True}), pytest.raises(
+            SystemExit
+        ):
+            module.main()
+        lines = capsys.readouterr().out.strip().splitlines()
+        data = json.loads(lines[-1])
+        return ModuleResult(data, bool(data.get("failed")))
+
+    return run

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place with effects, tried on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.ascend_fleet.errors import CommandError, FleetError
+from ansible.module_utils.ascend_fleet.host import Container, Host
+
+from tests.conftest import ScriptedHost
+
+
+def test_run_passes_input_and_environment() -> None:
+    done = Host().run(["sh", "-c", 'cat; echo "$LC_ALL $MARK"'], env={"MARK": "x y"}, stdin="in\n")
+    assert done.stdout == "in\nC x y\n"
+
+
+def test_failure_names_command_status_and_last_words() -> None:
+    with pytest.raises(CommandError, match="status 3: the reason") as caught:
+        Host().run(["sh", "-c", "echo the reason >&2; exit 3"], remedy="Try again.")
+    assert caught.value.as_result()["msg"].endswith("Remedy: Try again.")
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(CommandError, match="no-such-program.*cannot be started"):
+        Host().run(["no-such-program"])
+
+
+def test_a_hung_tool_is_ended_with_its_children() -> None:
+    start = time.monotonic()
+    with pytest.raises(CommandError, match=r"did not answer within 0\.2 s"):
+        Host().run(["sh", "-c", "sleep 60 & wait"], timeout=0.2)
+    assert time.monotonic() - start < 30
+
+
+def test_write_text_replaces_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    Host().write_text(str(path), "one", mode=0o600)
+    Host().write_text(str(path), "two", mode=0o600)
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_make_dirs_below_a_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FleetError, match="cannot be made"):
+        Host().make_dirs(str(tmp_path / "file" / "sub"))
+
+
+def test_a_directory_is_not_a_file(tmp_path: Path) -> None:
+    assert not Host().is_file(str(tmp_path))
+    assert Host().read_text(str(tmp_path)) is None
+
+
+def test_container_sources_its_scripts_and_reports_the_inner_command(scripted_host: ScriptedHost) -> None:
+    container = Container(scripted_host, "train", ["/a/set_env.sh", "/b/set_env.sh"])
+    line = container.command(["python", "-V"], env={"X": "1"}, cwd="/src")
+    assert line[:4] == ["docker", "exec", "--workdir", "/src"]
+    assert "FLEET_ENV_SCRIPTS=/a/set_env.sh /b/set_env.sh" in line
+    assert line[-3:] == ["fleet", "python", "-V"]
+    scripted_host.expect(line, rc=120, stderr="environment script /a/set_env.sh is not there")
+    with pytest.raises(CommandError, match="`python -V` in container train ended with status 120: environment script"):
+        container.run(["python", "-V"], env={"X": "1"}, cwd="/src")
+
+
+def test_container_launch_line_works_in_a_real_shell(tmp_path: Path) -> None:
+    script = tmp_path / "set_env.sh"
+    script.write_text("export FROM_SCRIPT=yes\n")
+    launch = Container(Host(), "x").command(["true"])[-4:-1]
+    argv = ["bash", "-c", launch[1], "fleet", "sh", "-c", 'echo "$FROM_SCRIPT $1"', "sh", "two words"]
+    good = Host().run(argv, env={"FLEET_ENV_SCRIPTS": str(script)})
+    assert good.stdout == "yes two words\n"
+    bad = Host().run(argv, env={"FLEET_ENV_SCRIPTS": "/nowhere"}, check=False)
+    assert bad.rc == 120
+    assert "/nowhere is not there" in bad.stderr
