@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calling the programs of workers/, which run where torch is: arguments in, one JSON object out.
+
+A worker's last line on stdout is its result, or with exit status 1 `{"error": ..., "remedy": ...}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, Optional, Sequence
+
+from .errors import CommandError, FleetError, UnparsedError
+from .host import Completed, Runner
+
+WORKERS = "workers"  # below the work root; role model_weights delivers it
+
+
+def call_worker(
+    runner: Runner,
+    work_root: str,
+    program: str,
+    arguments: Sequence[str],
+    timeout: Optional[float] = None,
+    env: Optional[Dict[str, str]] = None,
+) -> Dict[str, Any]:
+    """Run `python <work root>/workers/<program> <arguments> --json` and return the object it answers.
+
+    Raises FleetError with the worker's own error and remedy, or CommandError where it died without saying why.
+    """
+    argv = ["python", os.path.join(work_root, WORKERS, program), *arguments, "--json"]
+    done = runner.run(argv, check=False, timeout=timeout, env=env)
+    answer = _last_object(done)
+    if done.rc == 0 and answer is not None:
+        return answer
+    if answer is not None and "error" in answer:
+        raise FleetError(str(answer["error"]), str(answer.get("remedy", "")), worker=program)
+    if done.rc == 0:
+        raise UnparsedError(f"Worker {program} ended without a result: {done.stdout[-300:]!r}.", "Look at its output.")
+    raise CommandError(argv, done.rc, done.stdout, done.stderr)
+
+
+def _last_object(done: Completed) -> Optional[Dict[str, Any]]:
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
