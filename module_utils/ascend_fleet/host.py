@@ -116,6 +116,11 @@ class Host(Runner):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
+    def starts_with(self, path: str, header: bytes) -> bool:
+        """Say whether a file's first bytes are these."""
+        with open(path, "rb") as stream:
+            return stream.read(len(header)) == header
+
     def list_dir(self, path: str) -> List[str]:
         """Return the sorted names in a directory; none where it is absent."""
         try:

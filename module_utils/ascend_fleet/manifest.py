@@ -108,7 +108,11 @@ def compare(host: Host, root: str, manifest: Manifest, verify: str = "stat") -> 
         found = host.stat(full)
         if found is None or not host.is_file(full):
             missing.append(path)
-        elif found.st_size != entry.size or (verify == "content" or found.st_mtime_ns != entry.mtime_ns) and host.sha256(full) != entry.sha256:
+        elif (
+            found.st_size != entry.size
+            or (verify == "content" or found.st_mtime_ns != entry.mtime_ns)
+            and host.sha256(full) != entry.sha256
+        ):
             changed.append(path)
     return Differences(missing, changed)
 

@@ -179,14 +179,15 @@ def converge(
 ) -> Outcome:
     """Bring about the artifact that the inputs ask for.
 
-    `build(directory, verdict)` makes the files in an empty directory and returns `made_with`; it is called only when the look found
-    that something is to be done. The result carries `artifact`: path, fingerprint and receipt summary (None when only predicted).
+    `build(directory, verdict)` makes the files in an empty directory and returns `made_with`; it is called only when the look
+    found that something is to be done. The result carries `directory`, `found` and `artifact`, the receipt's summary (None when
+    only predicted); not `path` and `state`, which Ansible itself overwrites with facts on a file.
     """
     verdict = store.look(inputs, verify)
     name = fingerprint(inputs)
     before = store.current_receipt()
     outcome = Outcome(
-        changed=not verdict.ok, values={"fingerprint": name, "path": store.path(name), "state": verdict.state}
+        changed=not verdict.ok, values={"fingerprint": name, "directory": store.path(name), "found": verdict.state}
     )
     outcome.values["artifact"] = verdict.receipt.summary() if verdict.receipt else None
     if verdict.ok:

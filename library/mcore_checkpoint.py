@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module mcore_checkpoint."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mcore_checkpoint
+short_description: Convert Hugging Face weights to a Megatron-core checkpoint
+description:
+  - Turns the weights in use on this host into a Megatron-core checkpoint for the given parallel sizes, in a new directory named by
+    what went into it, and puts it in use only when every shard is there.
+  - The conversion itself is C(workers/convert_checkpoint.py), run inside the training container.
+author: ascend-fleet contributors (@ascend-fleet)
+options:
+  work_root:
+    description: The directory on the server that everything derives from; the same path inside the container.
+    type: path
+    required: true
+  container:
+    description: Name of the running training container.
+    type: str
+    required: true
+  env_scripts:
+    description: Environment scripts that are sourced in the container before the worker starts.
+    type: list
+    elements: str
+    default: []
+  docker_cli:
+    description: Docker or a command-line tool compatible with it.
+    type: str
+    default: docker
+  tp:
+    description: Tensor-parallel size.
+    type: int
+    required: true
+  pp:
+    description: Pipeline-parallel size.
+    type: int
+    required: true
+  layers_per_stage:
+    description: Number of layers on each pipeline stage; empty divides them evenly.
+    type: list
+    elements: int
+    default: []
+  dtype:
+    description: Data type of the parameters that are written.
+    type: str
+    choices: [bf16, fp16, fp32]
+    default: bf16
+  vocab_divisible_by:
+    description: The vocabulary is padded to a multiple of this times O(tp), by repeating its last row.
+    type: int
+    default: 1
+  verify:
+    description: How an existing result is compared with its manifest, by size and time or by content.
+    type: str
+    choices: [stat, content]
+    default: stat
+attributes:
+  check_mode:
+    support: full
+    description: Predicts from the same comparison and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows the inputs before and after.
+  idempotent:
+    support: full
+    description: Converts only when an input changed or the result is damaged.
+"""
+
+EXAMPLES = r"""
+- name: Convert for tensor parallel 2 and pipeline parallel 2
+  mcore_checkpoint:
+    work_root: /data/ascend-fleet
+    container: LLM-2025-rc1
+    env_scripts: [/usr/local/Ascend/ascend-toolkit/set_env.sh]
+    tp: 2
+    pp: 2
+"""
+
+RETURN = r"""
+fingerprint:
+  description: Name that the inputs give to the checkpoint; null when it is only predicted.
+  returned: success
+  type: str
+directory:
+  description: Directory of the checkpoint.
+  returned: success
+  type: str
+found:
+  description: What was found before, one of V(ok), V(absent), V(unsealed), V(damaged), V(not-current).
+  returned: success
+  type: str
+inputs:
+  description: What decides about the checkpoint.
+  returned: success
+  type: dict
+artifact:
+  description: Summary of the receipt (inputs, made_with, parents, number of files, bytes).
+  returned: success
+  type: dict
+actions:
+  description: What was done, or would be, one line a step.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.ascend_fleet.conversion import convert
+from ansible.module_utils.ascend_fleet.entry import run_module
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(
+        {
+            "work_root": {"type": "path", "required": True},
+            "container": {"type": "str", "required": True},
+            "env_scripts": {"type": "list", "elements": "str", "default": []},
+            "docker_cli": {"type": "str", "default": "docker"},
+            "tp": {"type": "int", "required": True},
+            "pp": {"type": "int", "required": True},
+            "layers_per_stage": {"type": "list", "elements": "int", "default": []},
+            "dtype": {"type": "str", "choices": ["bf16", "fp16", "fp32"], "default": "bf16"},
+            "vocab_divisible_by": {"type": "int", "default": 1},
+            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
+        },
+        convert,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""mcore_checkpoint: converts once, repairs, refuses to believe an exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.ascend_fleet.conversion import shard_names
+from ansible.module_utils.ascend_fleet.host import Container, Host
+from ansible.module_utils.ascend_fleet.receipt import Store, converge, fingerprint
+
+from tests.conftest import RunModule, ScriptedHost
+
+MODULE = "mcore_checkpoint"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    def weights(directory: str, verdict: object) -> dict[str, str]:
+        (Path(directory) / "model.safetensors").write_bytes(b"weights")
+        return {}
+
+    converge(Store(Host(), str(tmp_path), "weights"), {"contents": "w1"}, weights)
+    return tmp_path
+
+
+@pytest.fixture
+def params(root: Path) -> dict[str, object]:
+    return {"work_root": str(root), "container": "train", "tp": 2, "pp": 2}
+
+
+def expect_worker(host: ScriptedHost, root: Path, tp: int = 2, pp: int = 2, leave_out: str = "") -> None:
+    """Expect the converter's exact command; what it leaves is what the real one leaves."""
+    inputs = {"weights": fingerprint({"contents": "w1"}), "tp": tp, "pp": pp, "layers_per_stage": []}
+    inputs |= {"dtype": "bf16", "vocab_divisible_by": 1, "layout": "mcore-0.8"}
+    out = root / "checkpoint" / f".{fingerprint(inputs)}.partial"
+    argv = ["python", f"{root}/workers/convert_checkpoint.py", "hf2mcore", "--hf"]
+    argv += [f"{root}/weights/{fingerprint({'contents': 'w1'})}", "--out", str(out), "--tp", str(tp), "--pp", str(pp)]
+    argv += ["--dtype", "bf16", "--vocab-divisible-by", "1", "--json"]
+
+    def effect() -> None:
+        for name in shard_names(tp, pp):
+            if name != leave_out:
+                (out / "release" / name).mkdir(parents=True)
+                (out / "release" / name / "model_optim_rng.pt").write_text(name)
+        (out / "latest_checkpointed_iteration.txt").write_text("release")
+
+    host.expect(Container(host, "train").command(argv), json.dumps({"parameters": 7}) + "\n", effect=effect)
+
+
+def test_four_ways(run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]) -> None:
+    predicted = run_library(MODULE, params, scripted_host, check_mode=True)
+    assert predicted.changed
+    assert not (root / "checkpoint").exists()
+    expect_worker(scripted_host, root)
+    first = run_library(MODULE, params, scripted_host)
+    assert first.changed
+    assert first["diff"] == predicted["diff"]
+    assert first["diff"]["before"]["inputs"] is None
+    assert first["artifact"]["made_with"]["worker"] == {"parameters": 7}
+    second = run_library(MODULE, params, scripted_host)
+    assert not second.changed
+    assert "diff" not in second.data
+    assert not run_library(MODULE, params, scripted_host, check_mode=True).changed
+
+
+def test_other_sizes_go_beside_the_old(
+    run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]
+) -> None:
+    expect_worker(scripted_host, root)
+    first = run_library(MODULE, params, scripted_host)
+    expect_worker(scripted_host, root, tp=1)
+    second = run_library(MODULE, {**params, "tp": 1}, scripted_host)
+    assert (second["diff"]["before"]["inputs"]["tp"], second["diff"]["after"]["inputs"]["tp"]) == (2, 1)
+    assert Path(first["directory"]).is_dir()
+    assert (root / "checkpoint" / "current").resolve() == Path(second["directory"])
+
+
+def test_a_missing_shard_is_not_a_success(
+    run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]
+) -> None:
+    expect_worker(scripted_host, root, leave_out="mp_rank_01_001")
+    result = run_library(MODULE, params, scripted_host)
+    assert result.failed
+    assert "release/mp_rank_01_001/model_optim_rng.pt" in result["msg"]
+    assert not (root / "checkpoint" / "current").exists()
+
+
+def test_a_lost_shard_is_made_again(
+    run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]
+) -> None:
+    expect_worker(scripted_host, root)
+    path = Path(run_library(MODULE, params, scripted_host)["directory"])
+    (path / "release" / "mp_rank_00_001" / "model_optim_rng.pt").unlink()
+    expect_worker(scripted_host, root)
+    result = run_library(MODULE, params, scripted_host)
+    assert result["found"] == "damaged"
+    assert "missing: release/mp_rank_00_001/model_optim_rng.pt" in result["actions"][0]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_without_weights(
+    run_library: RunModule, scripted_host: ScriptedHost, tmp_path_factory: pytest.TempPathFactory, check_mode: bool
+) -> None:
+    params = {"work_root": str(tmp_path_factory.mktemp("bare")), "container": "train", "tp": 2, "pp": 2}
+    result = run_library(MODULE, params, scripted_host, check_mode=check_mode)
+    if check_mode:
+        assert result.changed
+        assert "once weights is there" in result["actions"][0]
+    else:
+        assert result.failed
+        assert "--tags weights" in result["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "rc", "says"),
+    [
+        ('{"error": "kv heads 4 % TP 3", "remedy": "Choose TP 2."}\n', "", 1, "kv heads 4 % TP 3 Remedy: Choose TP 2."),
+        ("", "Killed", 137, "status 137"),
+        ("no result\n", "", 0, "without a result"),
+    ],
+)
+def test_a_failing_worker_is_told(
+    run_library: RunModule,
+    scripted_host: ScriptedHost,
+    params: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    stdout: str,
+    stderr: str,
+    rc: int,
+    says: str,
+) -> None:
+    answers: list[Callable[..., object]] = []
+    monkeypatch.setattr(
+        scripted_host, "run", lambda argv, **_: answers.append(argv) or _completed(argv, stdout, stderr, rc)
+    )
+    result = run_library(MODULE, params, scripted_host)
+    assert result.failed
+    assert says in result["msg"]
+    assert len(answers) == 1
+
+
+def _completed(argv: list[str], stdout: str, stderr: str, rc: int) -> object:
+    from ansible.module_utils.ascend_fleet.host import Completed
+
+    return Completed(argv, rc, stdout, stderr)
