@@ -68,6 +68,19 @@ class Receipt:
         return {**self.summary(), "outputs": self.outputs.as_dict()}
 
 
+def read_receipt(host: Host, path: str) -> Optional[Receipt]:
+    """Return the receipt in a file; None where there is none or where it cannot be understood."""
+    text = host.read_text(path)
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+        outputs = Manifest.from_dict(data["outputs"])
+        return Receipt(data["stage"], data["inputs"], outputs, data.get("made_with", {}), data.get("parents", {}))
+    except (ValueError, KeyError, TypeError, InputError):
+        return None
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a look at an artifact found. `ok` means: nothing to do."""
@@ -113,15 +126,7 @@ class Store:
 
     def read(self, name: str) -> Optional[Receipt]:
         """Return the receipt of an artifact; None where there is none or where it cannot be understood."""
-        text = self.host.read_text(os.path.join(self.path(name), RECEIPT))
-        if text is None:
-            return None
-        try:
-            data = json.loads(text)
-            outputs = Manifest.from_dict(data["outputs"])
-            return Receipt(data["stage"], data["inputs"], outputs, data.get("made_with", {}), data.get("parents", {}))
-        except (ValueError, KeyError, TypeError, InputError):
-            return None
+        return read_receipt(self.host, os.path.join(self.path(name), RECEIPT))
 
     def current_receipt(self) -> Optional[Receipt]:
         """Return the receipt of the artifact in use."""

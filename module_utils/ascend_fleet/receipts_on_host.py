@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All receipts in use on a host, in the order of the pipeline: what a report shows."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List
+
+from .host import Host
+from .outcome import Outcome
+from .receipt import RECEIPT, Store, read_receipt
+
+# Artifacts that a report speaks of. The source tree works in place and has its receipt directly in its directory.
+STAGES = ("image", "mirror", "source", "weights", "checkpoint", "corpus", "dataset", "reference", "run")
+
+
+def gather(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
+    """Return the summaries of all receipts in use (action of module receipt_info)."""
+    root = params["work_root"]
+    found: List[Dict[str, Any]] = []
+    for stage in STAGES:
+        receipt = Store(host, root, stage).current_receipt() or read_receipt(host, os.path.join(root, stage, RECEIPT))
+        if receipt is not None:
+            found.append(receipt.summary())
+    return Outcome(values={"receipts": found})

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The summary table: a row a stage, a column a host."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+PLAN = {"release": {"name": "2.0.0"}, "tp": 2, "pp": 2, "dp": 1, "nnodes": 2, "world_size": 4}
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_report_filter", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+report = load(ROOT / "plugins" / "filter" / "run_report.py")
+
+
+def receipt(stage: str, **made_with: Any) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "fingerprint": "0123456789abcdef",
+        "inputs": {},
+        "made_with": made_with,
+        "files": 3,
+        "bytes": 1536,
+    }
+
+
+def test_rows_columns_and_what_is_absent() -> None:
+    losses = [[1, 5.25], [20, 4.125]]
+    table = report.report_lines(
+        {"npu-1": [receipt("weights"), receipt("run", losses=losses)], "npu-2": [receipt("weights")]}, PLAN
+    )
+    assert table[0] == "MindSpeed-LLM 2.0.0, TP2 PP2 DP1 on 2 hosts (4 NPUs)"
+    assert table[1].split() == ["stage", "npu-1", "npu-2"]
+    assert table[3].startswith("weights  01234567  3 files, 1.5 KiB")
+    assert "20 iterations, loss 5.250 to 4.125" in table[4]
+    assert table[4].endswith("-")
+
+
+def test_source_shows_its_commits() -> None:
+    source = {**receipt("source"), "inputs": {"commits": {"MindSpeed": "c" * 40, "Megatron-LM": "b" * 40}}}
+    assert "bbbbbbbb cccccccc" in report.report_lines({"npu-1": [source]}, PLAN)[3]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (15 * 1024**3, "15.0 GiB")]
+)
+def test_bytes(count: int, text: str) -> None:
+    assert report.human_bytes(count) == text
