@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stand-in for torch_npu that counts and holds NPU nodes but computes on the CPU.
+
+It belongs to the lab: it proves arguments, device lists, layout, data and checkpoints, and nothing about NPU kernels,
+NPU memory, HCCL or speed. Where a real NPU driver is loaded it refuses to be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from torch_npu import _devices
+
+_sign = _devices.real_driver_sign()
+if _sign is not None:
+    raise ImportError(
+        f"this torch_npu is the lab's CPU stand-in, but a real NPU driver is loaded here ({_sign}); "
+        "take it off PYTHONPATH and install the torch_npu of your CANN release"
+    )
+
+import torch  # noqa: E402 -- refuse before the slow import
+
+from torch_npu import _distributed, npu  # noqa: E402
+
+__version__ = f"{torch.__version__.split('+', maxsplit=1)[0]}+cpu.standin"
+__all__ = ["__version__", "npu"]
+
+if "torch.npu" not in sys.modules:
+    sys.modules["torch.npu"] = npu
+    torch.npu = npu  # type: ignore[attr-defined]
+    _distributed.use_gloo_for(("hccl",))
+    if os.environ.get("RANK", "0") == "0":
+        print("torch_npu: CPU stand-in of the lab, no NPU is used", file=sys.stderr, flush=True)
