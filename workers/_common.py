@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every worker program shares: errors with a remedy, progress, JSON results, files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from multiprocessing import Value
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
+
+
+class WorkerError(Exception):
+    """Something the caller can act on. ``remedy`` says how."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+def warn(message: str) -> None:
+    """Print a warning line to stderr; the result carries the same text."""
+    print(json.dumps({"warning": message}, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts finished units over all processes of a run and prints JSON lines to stderr, at most one a second.
+
+    Create it before worker processes are forked: the counter is shared with them.
+    """
+
+    def __init__(self, total: int, unit: str, interval: float = 1.0) -> None:
+        self.total = total
+        self.unit = unit
+        self.interval = interval
+        self._done = Value("q", 0)
+        self._printed = Value("d", 0.0)
+        self._start = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        now = time.monotonic()
+        with self._done.get_lock():
+            self._done.value += amount
+            done = self._done.value
+            if now - self._printed.value < self.interval and done < self.total:
+                return
+            self._printed.value = now
+        self._print(done, now)
+
+    def _print(self, done: int, now: float) -> None:
+        rate = done / max(now - self._start, 1e-6)
+        line = {
+            "progress": round(done / self.total, 4) if self.total else 1.0,
+            "done": done,
+            "total": self.total,
+            "unit": self.unit,
+            "rate": round(rate, 1),
+            "eta_s": round(max(self.total - done, 0) / rate, 1) if rate else None,
+        }
+        # One write call: lines of several processes must not mix.
+        sys.stderr.write(json.dumps(line) + "\n")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path``; it becomes ``path`` only when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside ``path`` durable."""
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_directory(path: Path, what: str) -> Path:
+    if not path.is_dir():
+        raise WorkerError(f"{what} {path} is not a directory", "Give the directory that holds it.")
+    return path
+
+
+def require_empty_output(path: Path) -> None:
+    """Refuse an output directory that already holds something: an old result is never overwritten."""
+    if path.exists() and not path.is_dir():
+        raise WorkerError(f"output {path} exists and is not a directory", "Give a directory that does not exist yet.")
+    if path.is_dir() and any(path.iterdir()):
+        raise WorkerError(f"output {path} is not empty", "Give a new directory, or remove what an earlier run left.")
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse when the file system that will hold ``path`` has less than ``needed`` bytes (and 1 % for metadata)."""
+    place = path
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(str(place)).free
+    if free < needed * 1.01:
+        raise WorkerError(
+            f"{place} has {free / 2**30:.2f} GiB free, the output {path} needs {needed / 2**30:.2f} GiB",
+            "Free some space, or choose another place.",
+        )
+
+
+@contextlib.contextmanager
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove what a failed run put below ``path``, so that a second run starts clean."""
+    existed = path.exists()
+    try:
+        yield
+    except BaseException:
+        if path.is_dir():
+            for entry in path.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(str(entry), ignore_errors=True)
+                else:
+                    entry.unlink()
+            if not existed:
+                path.rmdir()
+        raise
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Load a JSON file; errors name the file and the line."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WorkerError(f"{what} {path} does not exist", "Copy the complete model directory.") from None
+    except UnicodeDecodeError as error:
+        raise WorkerError(f"{what} {path} is not UTF-8: {error}", "Copy the file again.") from None
+    except json.JSONDecodeError as error:
+        raise WorkerError(f"{what} {path} is not JSON: {error}", "Copy the file again.") from None
+
+
+def _stop(signum: int, _frame: Any) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def run(
+    work: Callable[[], Dict[str, Any]], as_json: bool, show: Optional[Callable[[Dict[str, Any]], str]] = None
+) -> int:
+    """Main boundary of a program: run ``work``, print its result or its error, return the exit code.
+
+    With ``as_json`` the last line on stdout is one JSON object, for an error ``{"error": ..., "remedy": ...}``.
+    SIGTERM ends the work like an error, so that half-made outputs are removed.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    started = time.monotonic()
+    try:
+        result = work()
+    except WorkerError as error:
+        _print_error(error.message, error.remedy, as_json)
+        return 1
+    except OSError as error:
+        _print_error(f"{type(error).__name__}: {error}", "Check the path, its permissions and the free space.", as_json)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the boundary of the process: a caller needs JSON whatever happens
+        traceback.print_exc()
+        _print_error(f"{type(error).__name__}: {error}", "This is a defect: report it with the traceback.", as_json)
+        return 1
+    result["seconds"] = round(time.monotonic() - started, 3)
+    print(json.dumps(result, ensure_ascii=False) if as_json or show is None else show(result), flush=True)
+    return 0
+
+
+def _print_error(message: str, remedy: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": message, "remedy": remedy}, ensure_ascii=False), flush=True)
+    else:
+        print(f"error: {message}\n{remedy}", file=sys.stderr, flush=True)

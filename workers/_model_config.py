@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a model's config.json says: which layout it has, and the arguments that a Megatron checkpoint records of it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import torch
+from _common import WorkerError, read_json
+from _layout import ModelSpec, Split
+
+FAMILIES = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
+TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+SHORT_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+OTHER_ENGINE = "Use the upstream engine for this model."
+
+
+def read_config(directory: Path) -> Dict[str, Any]:
+    config = read_json(directory / "config.json", "model configuration")
+    if not isinstance(config, dict):
+        raise WorkerError(f"{directory / 'config.json'} is not a JSON object", "Copy the file again from its origin.")
+    return config
+
+
+def model_spec(config: Dict[str, Any]) -> ModelSpec:
+    """Return the layout figures; a model whose layout is not proven equal to upstream's is refused by name."""
+    architecture = str((config.get("architectures") or ["(none)"])[0])
+    family = FAMILIES.get(architecture)
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise WorkerError(f"architecture {architecture} is not converted natively (only {known})", OTHER_ENGINE)
+    _refuse_variants(config, architecture)
+    spec = ModelSpec(
+        family=family,
+        layers=_figure(config, "num_hidden_layers"),
+        hidden=_figure(config, "hidden_size"),
+        heads=_figure(config, "num_attention_heads"),
+        kv_heads=_figure(config, "num_key_value_heads", config.get("num_attention_heads")),
+        ffn=_figure(config, "intermediate_size"),
+        vocab=_figure(config, "vocab_size"),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        qkv_bias=family == "qwen2",
+    )
+    _check_heads(spec, config)
+    return spec
+
+
+def _refuse_variants(config: Dict[str, Any], architecture: str) -> None:
+    variants = {
+        "attention_bias": "biases in all attention projections",
+        "mlp_bias": "biases in the MLP",
+        "quantization_config": "quantised weights",
+    }
+    for key, meaning in variants.items():
+        if config.get(key):
+            raise WorkerError(
+                f"{architecture} with {key}={config[key]}: {meaning} are not converted natively", OTHER_ENGINE
+            )
+    activation = config.get("hidden_act", "silu")
+    if activation != "silu":
+        raise WorkerError(
+            f"{architecture} with hidden_act={activation} is not converted natively (only silu)", OTHER_ENGINE
+        )
+
+
+def _figure(config: Dict[str, Any], key: str, default: Any = None) -> int:
+    value = config.get(key)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise WorkerError(f"config.json has {key}={value!r}, not a positive number", "Use the model's own config.json.")
+    return value
+
+
+def _check_heads(spec: ModelSpec, config: Dict[str, Any]) -> None:
+    if spec.hidden % spec.heads or spec.heads % spec.kv_heads:
+        raise WorkerError(
+            f"config.json: hidden size {spec.hidden}, {spec.heads} heads and {spec.kv_heads} key/value heads do not divide",
+            "Use the model's own config.json.",
+        )
+    head_dim = config.get("head_dim") or spec.head_dim
+    if head_dim != spec.head_dim:
+        raise WorkerError(f"head_dim={head_dim} differs from hidden size / heads = {spec.head_dim}", OTHER_ENGINE)
+
+
+def config_dtype(config: Dict[str, Any]) -> Optional[torch.dtype]:
+    """The 16-bit type upstream's loader casts to first, or None: it leaves every other type as float32."""
+    return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(str(config.get("torch_dtype")))
+
+
+def checkpoint_args(
+    config: Dict[str, Any], spec: ModelSpec, split: Split, dtype: torch.dtype, divisible_by: int
+) -> Namespace:
+    """The ``args`` of a checkpoint: what Megatron compares on load, what its converter needs to read the file back,
+    and the model's true rotary base (upstream records 10000 whatever the model has)."""
+    uneven = len(set(split.layers_per_stage)) > 1
+    grouped = spec.kv_heads != spec.heads
+    positions = _figure(config, "max_position_embeddings", 2048)
+    return Namespace(
+        num_layers=spec.layers,
+        encoder_num_layers=spec.layers,
+        num_layer_list=",".join(map(str, split.layers_per_stage)) if uneven else None,
+        hidden_size=spec.hidden,
+        ffn_hidden_size=spec.ffn,
+        num_attention_heads=spec.heads,
+        kv_channels=spec.head_dim,
+        group_query_attention=grouped,
+        num_query_groups=spec.kv_heads if grouped else 1,
+        seq_length=positions,
+        max_position_embeddings=positions,
+        position_embedding_type="rope",
+        add_position_embedding=True,
+        use_rotary_position_embeddings=True,
+        rotary_base=config.get("rope_theta", 10000),
+        rotary_percent=1.0,
+        rotary_interleaved=False,
+        **_rope_scaling(config),
+        normalization="RMSNorm",
+        norm_epsilon=config.get("rms_norm_eps", 1e-6),
+        apply_layernorm_1p=False,
+        apply_query_key_layer_scaling=False,
+        swiglu=True,
+        add_bias_linear=False,
+        add_qkv_bias=spec.qkv_bias,
+        add_dense_bias=False,
+        add_output_layer_bias=False,
+        embed_layernorm=False,
+        post_norm=False,
+        qk_layernorm=False,
+        multi_head_latent_attention=False,
+        num_experts=None,
+        moe_grouped_gemm=False,
+        spec=None,
+        bert_binary_head=True,
+        untie_embeddings_and_output_weights=not spec.tied,
+        vocab_size=spec.vocab,
+        padded_vocab_size=split.padded_vocab,
+        make_vocab_size_divisible_by=divisible_by,
+        tokenizer_type="Llama2Tokenizer",
+        params_dtype=dtype,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_mcore_models=True,
+        sequence_parallel=False,
+        tensor_model_parallel_size=split.tp,
+        pipeline_model_parallel_size=split.pp,
+        virtual_pipeline_model_parallel_size=None,
+        num_layers_per_virtual_pipeline_stage=None,
+        expert_model_parallel_size=1,
+        context_parallel_size=1,
+        world_size=split.tp * split.pp,
+        data_parallel_size=1,
+        iteration=1,
+        consumed_train_samples=0,
+        consumed_valid_samples=0,
+    )
+
+
+def _rope_scaling(config: Dict[str, Any]) -> Dict[str, Any]:
+    scaling = config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type"))
+    if kind != "llama3":
+        return {"rope_scaling_type": kind}
+    return {
+        "rope_scaling_type": "llama3",
+        "rope_scaling_factor": scaling["factor"],
+        "low_freq_factor": scaling["low_freq_factor"],
+        "high_freq_factor": scaling["high_freq_factor"],
+        "original_max_position_embeddings": scaling["original_max_position_embeddings"],
+    }

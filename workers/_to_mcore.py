@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hugging Face to Megatron-core, one rank file at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from argparse import Namespace
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import torch
+from _common import (
+    Progress,
+    WorkerError,
+    removed_on_failure,
+    require_directory,
+    require_empty_output,
+    require_space,
+    sync_directory,
+    warn,
+    whole_file,
+)
+from _layout import ModelSpec, Piece, Split, Target, hf_shapes, lone_extra_state, plan_split, rank_targets
+from _mcore import TRACKER, WEIGHTS, digest
+from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, read_config
+from _safetensors import Shards
+
+Rank = Tuple[int, int]
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass
+class Job:
+    """One conversion: everything a worker process needs (inherited by fork)."""
+
+    shards: Shards
+    spec: ModelSpec
+    split: Split
+    dtype: torch.dtype
+    through: Optional[torch.dtype]
+    args: Namespace
+    iteration: Path
+    digests: bool
+    progress: Progress
+
+
+def convert(
+    hf: Path,
+    out: Path,
+    tp: int,
+    pp: int,
+    layers_per_stage: Optional[Sequence[int]] = None,
+    dtype: Optional[str] = None,
+    ranks: Optional[Sequence[Rank]] = None,
+    tracker: str = "release",
+    divisible_by: int = 1,
+    workers: int = 1,
+    digests: bool = False,
+) -> Dict[str, Any]:
+    """Write the checkpoint below ``out`` and describe it. Everything is checked before the first byte is written."""
+    require_directory(hf, "model")
+    require_empty_output(out)
+    config = read_config(hf)
+    spec = model_spec(config)
+    split = plan_split(spec, tp, pp, layers_per_stage, divisible_by)
+    chosen = _chosen(split, ranks)
+    shards = Shards(hf)
+    check_tensors(shards, spec)
+    target = _target_dtype(dtype, config, shards)
+    sizes = {rank: rank_bytes(spec, split, rank, target) for rank in chosen}
+    require_space(out, sum(sizes.values()) + 2**20 * len(sizes))
+    torch.set_num_threads(1 if workers > 1 else min(torch.get_num_threads(), 4))
+    warnings = shards.warnings + unfinite(shards, spec, split, chosen)
+    for warning in warnings:
+        warn(warning)
+    job = Job(
+        shards=shards,
+        spec=spec,
+        split=split,
+        dtype=target,
+        through=config_dtype(config),
+        args=checkpoint_args(config, spec, split, target, divisible_by),
+        iteration=out / ("release" if tracker == "release" else "iter_0000001"),
+        digests=digests,
+        progress=Progress(sum(sizes.values()), "bytes"),
+    )
+    with removed_on_failure(out):
+        job.iteration.mkdir(parents=True)
+        written = _write_all(job, chosen, workers)
+        _write_tracker(out, "release" if tracker == "release" else "1")
+    return _describe(job, out, written, tracker, warnings)
+
+
+def _chosen(split: Split, ranks: Optional[Sequence[Rank]]) -> List[Rank]:
+    existing = split.ranks()
+    if ranks is None:
+        return existing
+    for tp_rank, pp_rank in ranks:
+        if (tp_rank, pp_rank) not in existing:
+            raise WorkerError(
+                f"rank {tp_rank}_{pp_rank} does not exist at TP {split.tp} x PP {split.pp}", "Name ranks as tp_pp."
+            )
+    return [rank for rank in existing if rank in set(ranks)]
+
+
+def check_tensors(shards: Shards, spec: ModelSpec) -> None:
+    """The shards must hold exactly the tensors of such a model, in the right shapes."""
+    expected = hf_shapes(spec)
+    for name, shape in expected.items():
+        if name not in shards.place:
+            raise WorkerError(
+                f"tensor {name} is in no shard of {shards.directory}", "Copy the complete model directory."
+            )
+        entry = shards.entry(name)
+        if entry.shape != shape:
+            raise WorkerError(
+                f"tensor {name} in {shards.place[name]} has shape {list(entry.shape)}, config.json asks for {list(shape)}",
+                "Take config.json and the shards from one revision of the model.",
+            )
+        if entry.dtype not in FLOATS:
+            raise WorkerError(
+                f"tensor {name} has the type {entry.dtype}", "Use weights in float32, float16 or bfloat16."
+            )
+    # Old models carry rotary tables, and tied models a copy of the embedding: neither is part of the checkpoint.
+    unknown = [
+        name
+        for name in shards.place
+        if name not in expected and not name.endswith("rotary_emb.inv_freq") and name != "lm_head.weight"
+    ]
+    if unknown:
+        raise WorkerError(
+            f"tensor {sorted(unknown)[0]} (of {len(unknown)}) does not belong to a {spec.family} model of this config.json",
+            "Use the upstream engine for a model with further tensors.",
+        )
+
+
+def _target_dtype(dtype: Optional[str], config: Dict[str, Any], shards: Shards) -> torch.dtype:
+    """The asked type, else the model's own: silently writing float16, as upstream does, loses values."""
+    if dtype is not None:
+        return TORCH_DTYPES[dtype]
+    return config_dtype(config) or shards.entry("model.norm.weight").dtype
+
+
+def rank_bytes(spec: ModelSpec, split: Split, rank: Rank, dtype: torch.dtype) -> int:
+    """Bytes of all tensors of one rank."""
+    count = 0
+    for target in rank_targets(spec, split, *rank):
+        size = 1
+        for length in target.shape:
+            size *= length
+        count += size
+    return count * torch.empty((), dtype=dtype).element_size()
+
+
+def unfinite(shards: Shards, spec: ModelSpec, split: Split, ranks: Iterable[Rank]) -> List[str]:
+    """Name the tensors of these ranks that hold NaN or Inf: they are converted as they are, but no training recovers."""
+    names = {piece.source for rank in ranks for target in rank_targets(spec, split, *rank) for piece in target.pieces}
+    found = []
+    for name in sorted(names):
+        low, high = torch.aminmax(shards.tensor(name))
+        if not bool(torch.isfinite(low)) or not bool(torch.isfinite(high)):
+            found.append(f"tensor {name} in {shards.place[name]} holds NaN or Inf")
+        shards.release([name])
+    return found
+
+
+def assemble(shards: Shards, target: Target, dtype: torch.dtype, through: Optional[torch.dtype]) -> torch.Tensor:
+    """Build one tensor of a rank. Values pass through the model's own type first, as upstream's loader does."""
+    result = torch.empty(target.shape, dtype=dtype)
+    for piece in target.pieces:
+        rows = _rectangle(shards.tensor(piece.source), piece)
+        if through is not None and rows.dtype != through:
+            rows = rows.to(through)
+        result[piece.at : piece.at + piece.length].copy_(rows.expand(piece.length, *rows.shape[1:]))
+    return result
+
+
+def _rectangle(source: torch.Tensor, piece: Piece) -> torch.Tensor:
+    rows = source[piece.rows[0] : piece.rows[1]]
+    return rows if piece.columns is None else rows[:, piece.columns[0] : piece.columns[1]]
+
+
+def build_state(job: Job, rank: Rank) -> Dict[str, Any]:
+    """The complete contents of one rank file."""
+    model: Dict[str, Optional[torch.Tensor]] = OrderedDict()
+    for target in rank_targets(job.spec, job.split, *rank):
+        tensor = assemble(job.shards, target, job.dtype, job.through)
+        job.shards.release(piece.source for piece in target.pieces)
+        model[target.key] = tensor
+        if target.extra_state is not None:
+            model[target.extra_state] = None
+        job.progress.advance(tensor.numel() * tensor.element_size())
+    state = lone_extra_state(job.spec, job.split)
+    if state is not None:
+        model[state] = None
+    return {
+        "args": job.args,
+        "checkpoint_version": 3.0,
+        "iteration": 1,
+        "model": model,
+        "num_floating_point_operations_so_far": 0,
+    }
+
+
+def write_rank(job: Job, rank: Rank) -> Tuple[str, Dict[str, Any]]:
+    """Write one rank file; returns its path below the output and what it holds."""
+    state = build_state(job, rank)
+    directory = job.iteration / job.split.rank_directory(*rank)
+    directory.mkdir()
+    path = directory / WEIGHTS
+    with whole_file(path) as temporary:
+        torch.save(state, str(temporary))
+    sync_directory(directory)
+    tensors = {key: value for key, value in state["model"].items() if value is not None}
+    described: Dict[str, Any] = {"bytes": path.stat().st_size, "tensors": len(tensors), "tp": rank[0], "pp": rank[1]}
+    if job.digests:
+        described["sha256"] = {key: digest(value) for key, value in tensors.items()}
+    return f"{job.iteration.name}/{directory.name}/{WEIGHTS}", described
+
+
+_JOB: Optional[Job] = None
+
+
+def _write_in_child(rank: Rank) -> Tuple[str, Dict[str, Any]]:
+    if _JOB is None:
+        raise WorkerError("a worker process was started without its job", "Run with --workers 1.")
+    return write_rank(_JOB, rank)
+
+
+def _write_all(job: Job, ranks: Sequence[Rank], workers: int) -> Dict[str, Dict[str, Any]]:
+    if workers < 2 or len(ranks) < 2:
+        return dict(write_rank(job, rank) for rank in ranks)
+    global _JOB  # forked processes inherit the job instead of receiving a copy of every map
+    _JOB = job
+    with multiprocessing.get_context("fork").Pool(min(workers, len(ranks))) as pool:
+        return dict(pool.map(_write_in_child, ranks, chunksize=1))
+
+
+def _write_tracker(out: Path, text: str) -> None:
+    """Last of all: without it the directory is no checkpoint."""
+    with whole_file(out / TRACKER) as temporary:
+        temporary.write_text(text, encoding="ascii")
+    sync_directory(out)
+
+
+def _describe(
+    job: Job, out: Path, written: Dict[str, Dict[str, Any]], tracker: str, warnings: List[str]
+) -> Dict[str, Any]:
+    parameters = sum(_count(shape) for shape in hf_shapes(job.spec).values())
+    result: Dict[str, Any] = {
+        "out": str(out),
+        "files": {name: {key: value for key, value in one.items() if key != "sha256"} for name, one in written.items()},
+        "tracker": "release" if tracker == "release" else "1",
+        "iteration": job.iteration.name,
+        "family": job.spec.family,
+        "parameters": parameters,
+        "dtype": SHORT_NAMES[job.dtype],
+        "tp": job.split.tp,
+        "pp": job.split.pp,
+        "layers_per_stage": list(job.split.layers_per_stage),
+        "vocab_size": job.spec.vocab,
+        "padded_vocab_size": job.split.padded_vocab,
+        "rotary_base": job.args.rotary_base,
+        "warnings": warnings,
+    }
+    if job.digests:
+        result["tensors_digest"] = tensors_digest({name: one["sha256"] for name, one in written.items()})
+    return result
+
+
+def _count(shape: Sequence[int]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
+def tensors_digest(files: Dict[str, Dict[str, str]]) -> str:
+    """One sha256 over the digests of all tensors; independent of file bytes, which hold times and pickles."""
+    total = hashlib.sha256()
+    for name in sorted(files):
+        for key in sorted(files[name]):
+            total.update(f"{Path(name).parent.name}\0{key}\0{files[name][key]}\n".encode())
+    return total.hexdigest()
