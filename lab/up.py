@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bringing the lab up and taking it down, each a comparison of what should be with what is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from lab import hosts, images, keys, network
+from lab.hosts import HOSTS, Plan
+from lab.shell import CLONE, SITE_PACKAGES, STATE, LabError, attempt, run, say
+
+ADDRESSES = STATE / "address"
+
+
+def need_engine() -> None:
+    """Raise unless the Docker engine answers."""
+    done = attempt(["docker", "version", "--format", "{{.Server.Version}}"])
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip()
+        raise LabError(f"the Docker engine does not answer; run `make setup`, which starts it ({reason})")
+
+
+def up() -> bool:
+    """Make the lab what it should be; return whether anything had to be done."""
+    need_engine()
+    if not SITE_PACKAGES.is_dir():
+        raise LabError(f"{SITE_PACKAGES} is missing; run `make venv`, because the lab's containers compute with it")
+    names = [host.name for host in HOSTS]
+    keys.ensure(names)
+    tags = images.ensure("server", "staging")
+    subnet = network.current_subnet()
+    if subnet is not None:
+        plan = Plan(subnet, tags)
+        if not _stale(plan):
+            _write_state(plan)
+            return False
+    _replace(tags)
+    return True
+
+
+def _stale(plan: Plan) -> list[hosts.Host]:
+    """Hosts that are not running as the plan says, or do not answer."""
+    running = hosts.running_specs()
+    return [
+        host
+        for host in HOSTS
+        if running.get(host.name) != hosts.spec(host, plan) or not hosts.port_answers(plan.address(host))
+    ]
+
+
+def _replace(tags: dict[str, str]) -> None:
+    """Make the hosts that differ anew, others stay as they are."""
+    found = hosts.all_containers()
+    foreign = {clone for clone in found.values() if clone != str(CLONE)}
+    for clone in sorted(foreign):
+        say(f"replacing the lab that {clone or 'an unknown clone'} left running")
+    if foreign:
+        _remove_everything()
+        found = {}
+    plan = Plan(network.ensure(), tags)
+    stale = _stale(plan)
+    hosts.remove([host.container for host in stale if host.container in found])
+    say(f"starting {', '.join(host.name for host in stale)}")
+    for host in stale:
+        hosts.create(host, plan)
+    hosts.start(stale, plan)
+    _write_state(plan)
+
+
+def _write_state(plan: Plan) -> None:
+    """Write what ssh and the inventory read: known host keys and one address file per host."""
+    addresses = plan.addresses()
+    wanted = {keys.KNOWN_HOSTS: keys.known_hosts_text(addresses)}
+    wanted |= {ADDRESSES / name: f"{address}\n" for name, address in addresses.items()}
+    for path, text in wanted.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def _remove_everything() -> None:
+    hosts.remove(list(hosts.all_containers()))
+    leftover = run(["docker", "volume", "ls", "--quiet", "--filter", f"label={hosts.LABEL}"]).split()
+    if leftover:
+        run(["docker", "volume", "rm", *leftover])
+    network.remove()
+
+
+def down() -> None:
+    """Remove every trace of the lab on this machine except images and caches."""
+    need_engine()
+    found = hosts.all_containers()
+    if found:
+        say(f"removing {', '.join(sorted(found))}")
+    _remove_everything()
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+def clean() -> None:
+    """As down, and the images too."""
+    down()
+    images.remove_all()
+
+
+def status() -> str:
+    """The lab as a JSON text: every host's address, and whether it runs and answers."""
+    need_engine()
+    running = hosts.running_specs()
+    rows = {}
+    for host in HOSTS:
+        path = ADDRESSES / host.name
+        address = path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        answers = address is not None and hosts.port_answers(address)
+        rows[host.name] = {"address": address, "running": host.name in running, "answers": answers}
+    return json.dumps({"clone": str(CLONE), "hosts": rows}, indent=2)
