@@ -16,7 +16,9 @@ Action = Callable[[Host, Dict[str, Any], bool], Outcome]
 
 def run_module(argument_spec: Dict[str, Any], action: Action, **settings: Any) -> None:
     """Run `action(host, parameters, check_mode)` as an Ansible module that supports check mode."""
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **settings)
+    module = AnsibleModule(  # type: ignore[no-untyped-call]  # ansible-core is untyped
+        argument_spec=argument_spec, supports_check_mode=True, **settings
+    )
     try:
         outcome = action(Host(), module.params, module.check_mode)
     except FleetError as error:
