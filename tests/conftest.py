@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ansible.module_utils
@@ -20,6 +22,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "library")]
 from ansible.module_utils.ascend_fleet.errors import CommandError  # noqa: E402 - the path has to be set first
 from ansible.module_utils.ascend_fleet.host import Completed, Host  # noqa: E402
 from ansible.module_utils.testing import patch_module_args  # noqa: E402
+
+
+def load_plugin(path: str) -> ModuleType:
+    """Import a file below plugins/, which is no package: Ansible loads each by its path."""
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), ROOT / "plugins" / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass

@@ -3,28 +3,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import load_plugin
 
 PLAN = {"release": {"name": "2.0.0"}, "tp": 2, "pp": 2, "dp": 1, "nnodes": 2, "world_size": 4}
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_report_filter", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-report = load(ROOT / "plugins" / "filter" / "run_report.py")
+report = load_plugin("filter/run_report.py")
 
 
 def receipt(stage: str, **made_with: Any) -> dict[str, Any]:

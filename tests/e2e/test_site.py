@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mission, once and for real: from bare servers to a training run whose loss falls; then again, and nothing to do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.e2e.conftest import NPU_HOSTS, WORK_ROOT, Playbook, Run, current_receipt, on_host
+
+pytestmark = pytest.mark.docker
+
+VOCABULARY = 1024
+ITERATIONS = 20
+SHARDS = {"npu-1": ["mp_rank_00_000", "mp_rank_01_000"], "npu-2": ["mp_rank_00_001", "mp_rank_01_001"]}
+
+
+@pytest.fixture(scope="module")
+def first_run(request: pytest.FixtureRequest, playbook: Playbook, lab: None) -> Run:
+    for host in NPU_HOSTS:
+        on_host(host, "docker ps -aq | xargs -r docker rm -f >/dev/null; docker image prune -af >/dev/null")
+        on_host(host, f"rm -rf {WORK_ROOT}")
+    return playbook("site.yml")
+
+
+def test_bare_servers_end_without_failures(first_run: Run) -> None:
+    assert first_run.rc == 0, first_run.output[-4000:]
+    assert first_run.failed() == set()
+    assert set(first_run.changed()) >= set(NPU_HOSTS)
+
+
+def test_the_loss_starts_at_the_models_own_and_falls(first_run: Run) -> None:
+    assert first_run.rc == 0
+    run = current_receipt("npu-2", "run")  # the last pipeline stage, which alone logs the loss
+    losses = dict(run["made_with"]["losses"])
+    assert sorted(losses)[0] == 1, "a skipped first batch would start at 2"
+    reference = current_receipt("npu-1", "reference")["made_with"]["loss"]
+    assert losses[1] == pytest.approx(reference, abs=0.02)
+    assert losses[1] < math.log(VOCABULARY) - 1.5, "random weights would start near ln(vocabulary)"
+    assert losses[ITERATIONS] < losses[1] - 0.1
+
+
+def test_every_writing_host_has_its_shards(first_run: Run) -> None:
+    assert first_run.rc == 0
+    for host, shards in SHARDS.items():
+        folder = f"{WORK_ROOT}/run/current/checkpoints/iter_{ITERATIONS:07d}"
+        assert on_host(host, f"ls {folder}").split() == shards
+        assert on_host(host, f"ls {WORK_ROOT}/checkpoint/current/release").split() >= shards
+
+
+def test_receipts_chain(first_run: Run) -> None:
+    assert first_run.rc == 0
+    run = current_receipt("npu-2", "run")
+    for stage in ("checkpoint", "dataset"):
+        assert run["parents"][stage] == current_receipt("npu-2", stage)["fingerprint"]
+    assert (
+        current_receipt("npu-1", "checkpoint")["parents"]["weights"]
+        == current_receipt("npu-1", "weights")["fingerprint"]
+    )
+
+
+def test_no_key_of_the_run_is_left(first_run: Run) -> None:
+    assert first_run.rc == 0
+    for host in (*NPU_HOSTS, "staging-1"):
+        assert "ascend-fleet " not in on_host(host, "cat ~/.ssh/authorized_keys 2>/dev/null || true")
+
+
+def test_the_second_run_changes_nothing(first_run: Run, playbook: Playbook) -> None:
+    assert first_run.rc == 0
+    again = playbook("site.yml")
+    assert again.rc == 0, again.output[-4000:]
+    assert again.changed() == {}, again.output[-6000:]
