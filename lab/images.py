@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ BASE_PACKAGES = ("ca-certificates", "iproute2", "procps", "python3")
 # Nothing of this is needed in the images, and the training image travels.
 BASE_LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
 BASE_FORMAT = "1"
+_BASE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,13 @@ def _build(name: str, image: str) -> None:
 
 
 def ensure_base() -> None:
-    """Make the base image when the engine does not have it."""
-    if exists(base_tag()):
-        return
+    """Make the base image when the engine does not have it; several images may ask for it at the same time."""
+    with _BASE:
+        if not exists(base_tag()):
+            _make_base()
+
+
+def _make_base() -> None:
     if os.geteuid():
         raise LabError("debootstrap needs root to build the lab's base image; run make as root")
     mirror = apt.choose_mirror(apt.machine_sources())
@@ -156,8 +162,9 @@ def _milestones(steps: tuple[str, ...]) -> Callable[[str], None]:
 def _import(directory: Path) -> None:
     for name in BASE_LEFT_OUT:
         run(["find", str(directory / name), "-mindepth", "1", "-delete"])
-    if mirror_bundle := _own_certificates(directory):
-        shutil.copy(mirror_bundle, directory / "etc/ssl/certs/ca-certificates.crt")
+    bundle = _own_certificates(directory)
+    if bundle:
+        shutil.copy(bundle, directory / "etc/ssl/certs/ca-certificates.crt")
     archive = directory.parent / f"{directory.name}.tar"
     try:
         run(["tar", "-C", str(directory), "--numeric-owner", "-cf", str(archive), "."])

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network
 
-from lab import hosts, images, keys, network
+from lab import hosts, images, keys, network, staging
 from lab.hosts import HOSTS, Plan
 from lab.shell import CLONE, SITE_PACKAGES, STATE, LabError, attempt, run, say
 
@@ -28,15 +30,23 @@ def up() -> bool:
         raise LabError(f"{SITE_PACKAGES} is missing; run `make venv`, because the lab's containers compute with it")
     names = [host.name for host in HOSTS]
     keys.ensure(names)
-    tags = images.ensure("server", "staging")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        building = pool.submit(images.ensure, "server", "staging")
+        content = staging.ensure()
+        tags = building.result()
     subnet = network.current_subnet()
     if subnet is not None:
-        plan = Plan(subnet, tags)
+        plan = _plan(subnet, tags, content)
         if not _stale(plan):
             _write_state(plan)
             return False
-    _replace(tags)
+    _replace(tags, content)
     return True
+
+
+def _plan(subnet: IPv4Network, tags: dict[str, str], content: list[staging.Piece]) -> Plan:
+    held = " ".join(f"{piece.name}-{piece.key}" for piece in content)
+    return Plan(subnet, tags, {host.name: held for host in HOSTS if host.image == "staging"})
 
 
 def _stale(plan: Plan) -> list[hosts.Host]:
@@ -49,7 +59,7 @@ def _stale(plan: Plan) -> list[hosts.Host]:
     ]
 
 
-def _replace(tags: dict[str, str]) -> None:
+def _replace(tags: dict[str, str], content: list[staging.Piece]) -> None:
     """Make the hosts that differ anew, others stay as they are."""
     found = hosts.all_containers()
     foreign = {clone for clone in found.values() if clone != str(CLONE)}
@@ -58,12 +68,14 @@ def _replace(tags: dict[str, str]) -> None:
     if foreign:
         _remove_everything()
         found = {}
-    plan = Plan(network.ensure(), tags)
+    plan = _plan(network.ensure(), tags, content)
     stale = _stale(plan)
     hosts.remove([host.container for host in stale if host.container in found])
     say(f"starting {', '.join(host.name for host in stale)}")
     for host in stale:
         hosts.create(host, plan)
+        if host.image == "staging":
+            staging.deliver(host.container, content)
     hosts.start(stale, plan)
     _write_state(plan)
 
