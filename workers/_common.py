@@ -20,7 +20,7 @@ class WorkerError(Exception):
     """Something the caller can act on. ``remedy`` says how."""
 
     def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message)
+        super().__init__(message, remedy)  # both, or the error would not survive the way out of a worker process
         self.message = message
         self.remedy = remedy
 

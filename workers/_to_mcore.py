@@ -7,6 +7,8 @@ import hashlib
 import multiprocessing
 from argparse import Namespace
 from collections import OrderedDict
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
@@ -235,8 +237,15 @@ def _write_all(job: Job, ranks: Sequence[Rank], workers: int) -> Dict[str, Dict[
         return dict(write_rank(job, rank) for rank in ranks)
     global _JOB  # forked processes inherit the job instead of receiving a copy of every map
     _JOB = job
-    with multiprocessing.get_context("fork").Pool(min(workers, len(ranks))) as pool:
-        return dict(pool.map(_write_in_child, ranks, chunksize=1))
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(workers, len(ranks)), mp_context=context) as pool:
+        try:
+            return dict(pool.map(_write_in_child, ranks))
+        except BrokenProcessPool:
+            raise WorkerError(
+                "a worker process was ended from outside, most likely by the out-of-memory killer",
+                "Run with fewer --workers: each needs the memory of one rank.",
+            ) from None
 
 
 def _write_tracker(out: Path, text: str) -> None:

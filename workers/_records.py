@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Input documents of a dataset, read in blocks small enough to hand to a process. Bad records are named by number."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import gzip
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, ContextManager, Dict, Iterator, List, Sequence, Tuple, cast
+
+from _common import WorkerError
+
+BLOCK_BYTES = 1 << 20
+BLOCK_RECORDS = 2000
+LARGEST_RECORD = 1 << 28
+FORMATS = {"jsonl": "jsonl", "json": "json", "parquet": "parquet", "csv": "csv", "txt": "txt", "arrow": "arrow"}
+TEXT_FORMATS = ("jsonl", "json", "csv", "txt")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive records. ``payload`` is raw lines (JSONL) or a list of records; ``first`` counts from 1."""
+
+    path: Path
+    unit: str
+    first: int
+    payload: Any
+    read: int
+
+    def where(self, index: int) -> str:
+        return f"{self.path}, {self.unit} {self.first + index}"
+
+
+def find_inputs(source: Path) -> Tuple[List[Path], str]:
+    """The input files in the order of their names, and their one format."""
+    if source.is_file():
+        return [source], _format(source)
+    if not source.is_dir():
+        raise WorkerError(f"input {source} does not exist", "Give a file, or a directory of files of one format.")
+    files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise WorkerError(f"input directory {source} holds no files", "Put the dataset there.")
+    formats = {_format(path): path for path in files}
+    if len(formats) > 1:
+        names = ", ".join(path.name for path in formats.values())
+        raise WorkerError(f"input directory {source} holds several formats: {names}", "Keep files of one format in it.")
+    return files, next(iter(formats))
+
+
+def _format(path: Path) -> str:
+    name = path.name[:-3] if path.name.endswith(".gz") else path.name
+    found = FORMATS.get(name.rpartition(".")[2])
+    if found is None or (path.name.endswith(".gz") and found not in TEXT_FORMATS):
+        known = ", ".join(f".{ending}" for ending in FORMATS)
+        raise WorkerError(f"{path} is of no known format", f"Use one of {known} (the text formats also as .gz).")
+    return found
+
+
+def read_blocks(paths: Sequence[Path], form: str, keys: Sequence[str]) -> Iterator[Block]:
+    """Yield the records of all files in order. ``read`` of a block counts bytes of the file on disk."""
+    for path in paths:
+        if path.stat().st_size == 0:
+            raise WorkerError(f"input {path} is empty", "Copy it again, or take it out.")
+        if form in ("parquet", "arrow"):
+            yield from _columnar(path, form, keys)
+        else:
+            yield from _text(path, form)
+
+
+def _text(path: Path, form: str) -> Iterator[Block]:
+    try:
+        start = _start(path)
+        if start.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise WorkerError(
+                f"input {path} starts with a byte order mark", "Save it as UTF-8 without a byte order mark."
+            )
+        read = _csv if form == "csv" else _lines
+        if form == "json" and start.lstrip()[:1] == b"[":
+            read = _array
+        with path.open("rb") as raw, _unpacked(path, raw) as stream:
+            yield from read(path, stream, raw)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise WorkerError(f"input {path} is a damaged gzip file: {error}", "Copy it again.") from None
+    except UnicodeDecodeError as error:
+        raise WorkerError(f"input {path} is not UTF-8: {error}", "Convert the file to UTF-8.") from None
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as raw, _unpacked(path, raw) as stream:
+        return stream.read(1024)
+
+
+def _unpacked(path: Path, raw: BinaryIO) -> ContextManager[BinaryIO]:
+    if path.name.endswith(".gz"):
+        return cast(ContextManager[BinaryIO], gzip.GzipFile(fileobj=raw))
+    return contextlib.nullcontext(raw)
+
+
+def _lines(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
+    first, position = 1, 0
+    while True:
+        data = stream.read(BLOCK_BYTES)
+        if not data:
+            return
+        data += stream.readline()
+        before, position = position, raw.tell()
+        plain = _format(path) == "txt"
+        yield Block(path, "line", first, _decoded_lines(path, first, data) if plain else data, position - before)
+        first += data.count(b"\n")
+
+
+def _decoded_lines(path: Path, first: int, data: bytes) -> List[Dict[str, str]]:
+    try:
+        return [{"text": line.rstrip("\n")} for line in io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")]
+    except UnicodeDecodeError as error:
+        raise WorkerError(
+            f"{path}, at or after line {first}, is not UTF-8: {error}", "Convert the file to UTF-8."
+        ) from None
+
+
+def _array(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
+    """Stream the objects of one JSON array, which may be larger than memory."""
+    first, position = 1, 0
+    records: List[Any] = []
+    for record in _objects(path, stream):
+        records.append(record)
+        if len(records) == BLOCK_RECORDS:
+            before, position = position, raw.tell()
+            yield Block(path, "record", first, records, position - before)
+            first, records = first + len(records), []
+    if records:
+        yield Block(path, "record", first, records, raw.tell() - position)
+
+
+def _objects(path: Path, stream: BinaryIO) -> Iterator[Any]:
+    decoder, text, number = json.JSONDecoder(), codecs.getreader("utf-8")(stream), 1
+    buffer, at = text.read(BLOCK_BYTES), 0
+    at = buffer.index("[") + 1
+    while True:
+        while at < len(buffer) and buffer[at] in " \t\r\n,":
+            at += 1
+        try:
+            if buffer[at : at + 1] == "]":
+                return
+            record, at = decoder.raw_decode(buffer, at)
+        except json.JSONDecodeError as error:
+            # Either the end of the buffer cuts the record, or it is broken: only more text can tell.
+            more = text.read(max(BLOCK_BYTES, len(buffer) - at)) if len(buffer) - at < LARGEST_RECORD else ""
+            if not more:
+                raise WorkerError(f"{path}, record {number}, is not JSON: {error.msg}", "Repair the file.") from None
+            buffer, at = buffer[at:] + more, 0
+            continue
+        yield record
+        number += 1
+
+
+def _csv(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
+    csv.field_size_limit(1 << 30)
+    rows = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), strict=True)
+    first, position = 1, 0
+    records: List[Dict[str, Any]] = []
+    try:
+        for row in rows:
+            records.append(row)
+            if len(records) == BLOCK_RECORDS:
+                before, position = position, raw.tell()
+                yield Block(path, "record", first, records, position - before)
+                first, records = first + len(records), []
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise WorkerError(f"{path}, after record {first + len(records) - 1}: {error}", "Repair the file.") from None
+    if records:
+        yield Block(path, "record", first, records, raw.tell() - position)
+
+
+def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import ipc, parquet
+    except ImportError:
+        raise WorkerError(
+            f"{path} needs the package pyarrow", "Install pyarrow, or save the dataset as .jsonl."
+        ) from None
+    try:
+        if form == "parquet":
+            source = parquet.ParquetFile(str(path))
+            names, total = source.schema_arrow.names, source.metadata.num_rows
+            batches = source.iter_batches(batch_size=BLOCK_RECORDS, columns=[key for key in keys if key in names])
+        else:
+            source = ipc.open_stream(pyarrow.memory_map(str(path)))
+            names, total, batches = source.schema.names, 0, iter(source)
+        missing = [key for key in keys if key not in names]
+        if missing:
+            raise WorkerError(f"{path} has no column {missing[0]} (it has {', '.join(names)})", "Name columns it has.")
+        first, size = 1, path.stat().st_size
+        for batch in batches:
+            records = batch.select(list(keys)).to_pylist() if form == "arrow" else batch.to_pylist()
+            yield Block(path, "record", first, records, size * len(records) // total if total else batch.nbytes)
+            first += len(records)
+    except pyarrow.ArrowInvalid as error:
+        raise WorkerError(f"{path} cannot be read as {form}: {str(error).splitlines()[0]}", "Copy it again.") from None
+
+
+def texts(block: Block, keys: Sequence[str]) -> Tuple[int, Dict[str, List[str]]]:
+    """The number of records of a block, and its documents by key; a record that cannot be used is named."""
+    columns: Dict[str, List[str]] = {key: [] for key in keys}
+    count = 0
+    for index, record in _parsed(block):
+        count += 1
+        if not isinstance(record, dict):
+            raise WorkerError(f"{block.where(index)} is not a JSON object", 'Write records as {"key": "text"}.')
+        for key, column in columns.items():
+            column.append(_document(block, index, record, key))
+    return count, columns
+
+
+def _parsed(block: Block) -> Iterator[Tuple[int, Any]]:
+    if isinstance(block.payload, list):
+        yield from enumerate(block.payload)
+        return
+    for index, line in enumerate(block.payload.split(b"\n")):
+        if not line.strip():
+            continue
+        try:
+            yield index, json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise WorkerError(f"{block.where(index)} is not UTF-8: {error}", "Convert the file to UTF-8.") from None
+        except json.JSONDecodeError as error:
+            raise WorkerError(f"{block.where(index)} is not JSON: {error}", "Repair or remove this line.") from None
+
+
+def _document(block: Block, index: int, record: Dict[str, Any], key: str) -> str:
+    value = record.get(key)
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise WorkerError(
+                    f"{block.where(index)}: {key} is no valid text: {error}", "Repair this record."
+                ) from None
+        return value
+    if key not in record:
+        present = ", ".join(map(str, record)) or "none"
+        raise WorkerError(f"{block.where(index)} has no key {key} (it has: {present})", "Name keys every record has.")
+    kind = "null" if value is None else type(value).__name__
+    raise WorkerError(f"{block.where(index)}: {key} is {kind}, not text", "Make it a string, or remove this record.")
