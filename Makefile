@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The commands of this repository; each installs what it lacks and says so. Every recipe line is one command, so a
+# failure ends make with its status.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+HOST ?= npu-1
+# ansible-playbook, molecule and the linters look for their tools on PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help lab lab-up lab-down lab-clean lab-status shell test venv setup engine-stop
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: lab-up ## bring the lab up and take a model from bare servers to a finished training run
+	ansible-playbook site.yml -i inventory/lab
+
+lab-up: setup ## bring the lab's hosts up; a running lab is left alone
+	@.venv/bin/python -m lab up
+
+lab-down: ## remove the lab's hosts, volumes, network and state
+	@$(PYTHON) -m lab down
+
+lab-clean: ## lab-down, and remove its images and what it cached
+	@$(PYTHON) -m lab clean
+
+lab-status: ## show the lab's hosts
+	@$(PYTHON) -m lab status
+
+shell: ## open a shell on a lab host: make shell HOST=npu-2
+	@$(PYTHON) -m lab ssh $(HOST)
+
+test: setup ## run everything that the continuous integration runs
+	@scripts/test
+
+venv: ## create or update the virtual environment .venv
+	@$(PYTHON) scripts/setup packages venv
+
+setup: ## install what is missing on this machine and start the Docker engine
+	@$(PYTHON) scripts/setup
+
+engine-stop: ## end the Docker engine, if setup started it
+	@$(PYTHON) scripts/setup stop
