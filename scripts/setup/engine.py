@@ -30,7 +30,9 @@ def start() -> None:
     if answers():
         return
     if os.environ.get("DOCKER_HOST"):
-        raise SetupError(f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; start it or unset the variable")
+        raise SetupError(
+            f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; start it or unset the variable"
+        )
     need_root("starting dockerd")
     if Path("/run/systemd/system").is_dir():
         say("starting docker through systemd")
@@ -57,10 +59,14 @@ def _wait_until_it_answers() -> None:
     end = time.monotonic() + START_SECONDS
     while not answers():
         if time.monotonic() > end:
-            raise SetupError(f"dockerd does not answer after {START_SECONDS} s; see {state_directory() / 'dockerd.log'}")
+            raise SetupError(
+                f"dockerd does not answer after {START_SECONDS} s; see {state_directory() / 'dockerd.log'}"
+            )
         pid = _our_daemon()
         if pid is None and _pid_file().exists():
-            raise SetupError(f"dockerd ended at once; the reason stands at the end of {state_directory() / 'dockerd.log'}")
+            raise SetupError(
+                f"dockerd ended at once; the reason stands at the end of {state_directory() / 'dockerd.log'}"
+            )
         time.sleep(0.3)
 
 

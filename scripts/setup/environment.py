@@ -73,7 +73,12 @@ def _install_torch() -> None:
                 "this build of torch brings several GB of CUDA libraries that nothing here uses; "
                 "set TORCH_INDEX_URL to an index that has the CPU build to avoid them"
             )
-        run([*PIP, "install", str(wheel)])
+            run([*PIP, "install", str(wheel)])
+            say("putting back the locked setuptools (pip remarks that torch asks for a newer one)")
+            run([*PIP, "install", "--require-hashes", "-r", str(LOCK)])
+        else:
+            # The lock holds all else that torch imports.
+            run([*PIP, "install", "--no-deps", str(wheel)])
 
 
 def _only_wheel(directory: Path) -> Path:
