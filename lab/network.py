@@ -21,7 +21,9 @@ def choose_subnet(taken: Iterable[IPv4Network]) -> IPv4Network:
     for candidate in CANDIDATES:
         if not any(candidate.overlaps(network) for network in used):
             return candidate
-    raise LabError(f"no free subnet for the lab: {CANDIDATES[0]} to {CANDIDATES[-1]} all overlap routes of this machine")
+    raise LabError(
+        f"no free subnet for the lab: {CANDIDATES[0]} to {CANDIDATES[-1]} all overlap routes of this machine"
+    )
 
 
 def machine_networks() -> list[IPv4Network]:
