@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module npu_info: one look at a host's NPUs and what it means."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from .driver_findings import ERROR, as_dicts, has_errors
+from .errors import InputError
+from .host import Host
+from .npu_assess import Wanted, assess
+from .npu_chips import known_chips
+from .npu_survey import Survey, survey
+from .outcome import Outcome
+
+
+def npu_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
+    """Look and judge. Reading only, so check mode is the same. A sick host is a result with findings, not a failed module."""
+    if params["timeout"] <= 0:
+        raise InputError(f"timeout is {params['timeout']}.", "Give npu-smi some seconds, for example 20.")
+    negative = [number for number in params["expected_chips"] if number < 0]
+    if negative:
+        raise InputError(f"expected_chips has {negative}.", "Give physical ids: N of /dev/davinciN.")
+    seen = survey(host, params)
+    chips = known_chips(seen)
+    wanted = Wanted(frozenset(params["expected_chips"]), params["allowed_container"])
+    findings, causes = assess(seen, chips, wanted)
+    values: Dict[str, Any] = {
+        "status": ERROR if has_errors(findings) else "ok",
+        "chips": [known.as_dict() for known in chips],
+        "findings": as_dicts(findings),
+        "causes": [cause.as_dict() for cause in causes],
+        **_described(seen),
+    }
+    return Outcome(values=values)
+
+
+def _described(seen: Survey) -> Dict[str, Any]:
+    """Return what identifies the host's driver and devices."""
+    return {
+        "tool": {
+            "argv": list(seen.run.argv),
+            "rc": seen.run.rc,
+            "version": seen.table.tool_version,
+            "driver_version": seen.table.driver_version,
+        },
+        "versions": seen.versions.as_dict(),
+        "device_nodes": [node.phy_id for node in seen.nodes if node.is_device],
+        "pci_devices": seen.pci,
+    }

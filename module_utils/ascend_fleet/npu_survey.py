@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything npu_info looks at on one host, gathered once. No judgement here: that is npu_assess.py, which has no effects."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from .errors import CommandError
+from .host import Host
+from .npu_holders import Holders, Owner, describe, open_npus
+from .npu_smi import Chip, Table, parse_info
+from .npu_smi_errors import Evidence
+from .npu_smi_lists import Health, Mapped, parse_health, parse_mapping
+from .version_files import Versions, read_versions
+
+WORKERS = 8  # questions to npu-smi at a time: it is slow, and the driver answers them side by side
+
+_NODE = re.compile(r"davinci([0-9]{1,4})")
+_HUAWEI = "0x19e5"
+# PCI device ids of NPUs and the generation they tell; a network card of the same vendor is none of them.
+GENERATIONS = {"0xd100": "310", "0xd500": "310P", "0xd801": "910", "0xd802": "A2", "0xd803": "A3", "0xd806": "950"}
+
+
+@dataclass(frozen=True)
+class ToolRun:
+    """One call of npu-smi. `failure` is set instead of an answer: missing, or no_answer."""
+
+    argv: Tuple[str, ...]
+    rc: Optional[int] = None
+    text: str = ""
+    failure: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A name /dev/davinciN. `is_device` is False for what Docker leaves when it mounts a missing path."""
+
+    phy_id: int
+    is_device: bool
+    device_number: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen."""
+
+    run: ToolRun
+    table: Table
+    mapping: Tuple[Mapped, ...]
+    health: Dict[Tuple[int, int], Health]
+    nodes: Tuple[Node, ...]
+    pci: Dict[str, str]  # bus id in lower case -> device id
+    holders: Holders
+    owners: Dict[int, Owner]
+    versions: Versions
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+def survey(host: Host, params: Dict[str, Any]) -> Survey:
+    """Look at everything. `npu_smi`, `docker_cli`: programs; `timeout`: seconds for each call."""
+    nodes = device_nodes(host)
+    tool = host.which(params["npu_smi"])
+    holders = open_npus(host, _device_numbers(nodes))
+    run, mapping = _ask_both(host, tool, params)
+    table = parse_info(run.text)
+    pids = sorted({pid for found in holders.by_npu.values() for pid in found} | {row.pid for row in table.processes})
+    owners = describe(host, pids, params["docker_cli"], params["timeout"])
+    versions, pci = read_versions(host), pci_devices(host)
+    health = _health(host, tool, table, params["timeout"]) if tool else {}
+    evidence = _evidence(host, nodes, pci, owners, versions)
+    return Survey(run, table, mapping, health, nodes, pci, holders, owners, versions, evidence)
+
+
+def _ask_both(host: Host, tool: Optional[str], params: Dict[str, Any]) -> Tuple[ToolRun, Tuple[Mapped, ...]]:
+    """Ask for the table and the mapping side by side."""
+    if tool is None:
+        argv = (params["npu_smi"], "info")
+        return ToolRun(argv, failure="missing", message=f"{params['npu_smi']} is not on this host"), ()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        info = pool.submit(ask, host, [tool, "info"], params["timeout"])
+        mapping = pool.submit(ask, host, [tool, "info", "-m"], params["timeout"])
+        return info.result(), parse_mapping(mapping.result().text)
+
+
+def ask(host: Host, argv: Sequence[str], timeout: float) -> ToolRun:
+    """Call npu-smi. Its errors come on standard output, with an exit status that is cut to a byte."""
+    try:
+        done = host.run(argv, check=False, timeout=timeout)
+    except CommandError as error:
+        return ToolRun(tuple(argv), failure="no_answer", message=error.message)
+    return ToolRun(tuple(argv), done.rc, "\n".join(part for part in (done.stdout, done.stderr) if part.strip()))
+
+
+def _health(host: Host, tool: str, table: Table, timeout: float) -> Dict[Tuple[int, int], Health]:
+    """Ask each chip for its health by itself: where that query fails inside the table, the table prints OK."""
+    places = sorted({place for place in map(_place, table.chips) if place})
+    with ThreadPoolExecutor(WORKERS) as pool:
+        asked = [(place, pool.submit(ask, host, _health_argv(tool, place), timeout)) for place in places]
+        answers = [(place, parse_health(future.result().text)) for place, future in asked]
+    return {place: health for place, health in answers if health}
+
+
+def _place(chip: Chip) -> Optional[Tuple[int, int]]:
+    return None if chip.npu_id is None or chip.chip_id is None else (chip.npu_id, chip.chip_id)
+
+
+def _health_argv(tool: str, place: Tuple[int, int]) -> List[str]:
+    return [tool, "info", "-t", "health", "-i", str(place[0]), "-c", str(place[1])]
+
+
+def device_nodes(host: Host) -> Tuple[Node, ...]:
+    """Return the nodes /dev/davinciN."""
+    nodes = []
+    for name in host.list_dir("/dev"):
+        found = _NODE.fullmatch(name)
+        status = host.stat(f"/dev/{name}") if found else None
+        if found and status:
+            nodes.append(Node(int(found.group(1)), stat.S_ISCHR(status.st_mode), status.st_rdev))
+    return tuple(sorted(nodes, key=lambda node: node.phy_id))
+
+
+def _device_numbers(nodes: Sequence[Node]) -> Dict[int, int]:
+    """Return device number -> physical id where every node has a number of its own."""
+    numbers = {node.device_number: node.phy_id for node in nodes if node.is_device}
+    return numbers if len(numbers) == len(nodes) else {}
+
+
+def pci_devices(host: Host) -> Dict[str, str]:
+    """Return the NPUs on the PCI bus, read from sysfs, where `lspci` reads them too."""
+    root, found = "/sys/bus/pci/devices", {}
+    for bus in host.list_dir(root):
+        if (host.read_text(f"{root}/{bus}/vendor") or "").strip() == _HUAWEI:
+            device = (host.read_text(f"{root}/{bus}/device") or "").strip()
+            found.update({bus.lower(): device} if device in GENERATIONS else {})
+    return found
+
+
+def _evidence(
+    host: Host, nodes: Sequence[Node], pci: Dict[str, str], owners: Dict[int, Owner], versions: Versions
+) -> Evidence:
+    """Collect what tells the causes of one error text apart."""
+    return Evidence(
+        is_root=os.geteuid() == 0,
+        in_group=_in_group("HwHiAiUser"),
+        nodes=len(nodes),
+        pci_devices=len(pci),
+        holders=tuple(sorted({who(owner) for owner in owners.values()})),
+        driver_installed=versions.driver.state == "ok",
+        in_container=host.is_file("/.dockerenv") or host.is_file("/run/.containerenv"),
+    )
+
+
+def who(owner: Owner) -> str:
+    """Return a holder for a message."""
+    place = f"container {owner.container}, " if owner.container else ""
+    since = f", since {owner.since}" if owner.since else ""
+    return f"pid {owner.pid} ({place}user {owner.user}, {owner.command or owner.name!r}{since})"
+
+
+def _in_group(name: str) -> bool:
+    try:
+        return grp.getgrnam(name).gr_gid in os.getgroups()
+    except KeyError:
+        return False
