@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Arguments, checkpoints, learning rate and log lines of a training run."""
