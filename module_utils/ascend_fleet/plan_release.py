@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The release row: which commits, image and environment belong together, with what a site changed about it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from .plan_findings import Findings, closest
+
+SOURCES = ("MindSpeed-LLM", "MindSpeed", "Megatron-LM")
+COMMIT = re.compile(r"[0-9a-f]{40}$")
+REQUIRED = ("name", "sources", "image", "env_scripts", "python", "launch", "converter")
+# Passed on as they stand: what later stages compare the servers with.
+PASSED = ("python", "env_scripts", "converter", "hdk", "cann", "torch", "torch_npu", "native_engines")
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return `base` with `changes` laid over it; mappings are merged, everything else is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def changed_paths(base: Mapping[str, Any], changes: Mapping[str, Any], prefix: str = "") -> List[str]:
+    """Return the dotted paths at which `changes` really differ from `base`."""
+    paths: List[str] = []
+    for key, value in changes.items():
+        old = base.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            paths += changed_paths(old, value, f"{prefix}{key}.")
+        elif old != value:
+            paths.append(f"{prefix}{key}")
+    return paths
+
+
+def read_release(
+    row: Mapping[str, Any], overrides: Mapping[str, Any], architecture: str, findings: Findings
+) -> Dict[str, Any]:
+    """Return the plan's `release`; what is missing or malformed is among the findings."""
+    missing = [key for key in REQUIRED if key not in row]
+    if missing:
+        findings.refuse(
+            "release-row", f"Release row {row.get('name', '?')!r} has no {', '.join(missing)}.",
+            remedy="Complete the file in releases/.",
+        )  # fmt: skip
+        return {}
+    mixed = changed_paths(row, overrides)
+    if mixed:
+        findings.warn(
+            "release-mixed",
+            f"Release {row['name']} is mixed: {', '.join(mixed)} come from this site and not from the release row.",
+        )
+    full = merged(row, overrides)
+    commits, branches = _sources(full, findings)
+    return {
+        "name": str(full["name"]),
+        "mixed": mixed,
+        "image": _image(full, architecture, findings),
+        "commits": commits,
+        "branches": branches,
+        **{key: full[key] for key in PASSED if key in full},
+    }
+
+
+def _sources(row: Mapping[str, Any], findings: Findings) -> Tuple[Dict[str, str], Dict[str, str]]:
+    commits: Dict[str, str] = {}
+    branches: Dict[str, str] = {}
+    for name in SOURCES:
+        source = row["sources"].get(name, {})
+        commits[name], branches[name] = str(source.get("commit", "")), str(source.get("branch", ""))
+        if not COMMIT.match(commits[name]):
+            findings.refuse(
+                "release-commit",
+                f"Commit {commits[name]!r} of {name} is not a full one (40 hexadecimal digits).",
+                remedy="Pin the full commit: names and short commits move.",
+            )
+    for name in sorted(set(row["sources"]) - set(SOURCES)):
+        findings.refuse("release-source", f"Source {name!r} is not one of this pipeline.", closest(name, SOURCES))
+    return commits, branches
+
+
+def _image(row: Mapping[str, Any], architecture: str, findings: Findings) -> str:
+    """Return the image's full name: the site's own, or the release's for this architecture."""
+    image = row["image"]
+    if image.get("name"):
+        return str(image["name"])
+    tags: Mapping[str, str] = image.get("tags", {})
+    if architecture not in tags:
+        findings.refuse(
+            "release-image",
+            f"Release {row['name']} has no image for architecture {architecture!r}.",
+            closest(architecture, tags),
+            "Set run_plan_architecture, or image.name in run_plan_release_overrides.",
+        )
+        return ""
+    return f"{image['repository']}:{tags[architecture]}"
+
+
+def check_choice(kind: str, name: str, choices: Sequence[str], findings: Findings) -> None:
+    """Refuse the name of a release or recipe that no file describes; with no choices given there is nothing to compare."""
+    if choices and name not in choices:
+        exists = ", ".join(sorted(choices))
+        findings.refuse(
+            f"{kind}-unknown",
+            f"There is no {kind} {name!r}.",
+            closest(name, choices),
+            f"Those that exist: {exists}.",
+        )

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan as a person reads it on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Sequence
+
+ARGUMENT_WIDTH = 120  # columns that a line of arguments may fill
+
+
+def plan_lines(plan: Mapping[str, Any]) -> List[str]:
+    """Return the lines of a plan: what is trained, which host does what, the launch line and what is doubtful."""
+    return [*_head(plan), "", *_hosts(plan), "", *_launch(plan), *_warnings(plan)]
+
+
+def _head(plan: Mapping[str, Any]) -> List[str]:
+    model, train, release = plan["model"], plan["train"], plan["release"]
+    mixed = " (mixed)" if release["mixed"] else ""
+    return [
+        f"Release {release['name']}{mixed}, recipe {plan['recipe']}, image {release['image']}",
+        f"Model   {model['type']}: {model['layers']} layers, hidden {model['hidden']}, {model['heads']} heads in "
+        f"{model['kv_groups']} groups, vocabulary {model['padded_vocab']}, {model['dtype']}",
+        f"Run     {train['iterations']} iterations of {train['global_batch_size']} x {train['seq_length']} tokens, micro batch "
+        f"{train['micro_batch_size']}",
+        f"World   {plan['world_size']} = TP {plan['tp']} x PP {plan['pp']} x CP {plan['cp']} x DP {plan['dp']} on "
+        f"{plan['nnodes']} hosts with {plan['nproc_per_node']} NPUs each",
+    ]
+
+
+def _hosts(plan: Mapping[str, Any]) -> List[str]:
+    rows: List[Sequence[str]] = [("node", "host", "address", "NPUs", "seen as", "ranks", "shards")]
+    for host in plan["hosts"]:
+        first = host["node_rank"] * plan["nproc_per_node"]
+        last = first + plan["nproc_per_node"] - 1
+        npus = ",".join(str(npu) for npu in host["npus"])
+        ranks = str(first) if first == last else f"{first}-{last}"
+        shards = " ".join(plan["shards"][host["name"]])
+        rows.append(
+            (str(host["node_rank"]), host["name"], host["address"], npus, host["visible_devices"], ranks, shards)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def _launch(plan: Mapping[str, Any]) -> List[str]:
+    launch = plan["launch"]
+    words = list(launch["arguments"][plan["hosts"][0]["name"]])
+    words[words.index("--node_rank") + 1] = "<node>"
+    start = " ".join([launch["launcher"], *words, launch["script"]])
+    return ["Launch on every host, with its own node number:", f"  {start}", *_wrapped(plan["training_arguments"])]
+
+
+def _wrapped(arguments: Sequence[str]) -> List[str]:
+    """Return arguments in lines of a terminal's width, a flag never parted from its value."""
+    pairs: List[str] = []
+    for word in arguments:
+        if word.startswith("--") or not pairs:
+            pairs.append(word)
+        else:
+            pairs[-1] += f" {word}"
+    lines: List[str] = []
+    for pair in pairs:
+        if lines and len(lines[-1]) + 1 + len(pair) <= ARGUMENT_WIDTH:
+            lines[-1] += f" {pair}"
+        else:
+            lines.append(f"    {pair}")
+    return lines
+
+
+def _warnings(plan: Mapping[str, Any]) -> List[str]:
+    return ["", "Warnings:", *[f"  - {text}" for text in plan["warnings"]]] if plan["warnings"] else []
