@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads what `hccn_tool` says about the network port of an NPU, and /etc/hccn.conf: text to frozen dataclasses, without effects."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional, Tuple
+
+from .npu_smi_lists import parse_key_values
+
+# What hccn_tool is asked about each NPU, in this order; `-<topic> -g`.
+TOPICS = ("link", "ip", "gateway", "net_health", "netdetect", "tls")
+
+_LINK = re.compile(r"^link status:\s*(\S+)", re.MULTILINE)
+_ADDRESS = re.compile(r"^ipaddr:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
+_NETMASK = re.compile(r"^netmask:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
+_GATEWAY = re.compile(r"^default gateway:\s*([0-9A-Fa-f.:]+)(?:,\s*Iface:\s*(\S+))?", re.MULTILINE)
+_NET_HEALTH = re.compile(r"^net health status:\s*(.+?)\s*$", re.MULTILINE)
+_NETDETECT = re.compile(r"^netdetect address:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
+_TLS = re.compile(r"tls switch\[([01])\]")
+_TLS_PRESET = re.compile(r"tls preconfigured\[([01])\]")
+_SAVED = re.compile(r"^\s*([a-z_]+?)_([0-9]{1,4})\s*=\s*(\S+)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Port:
+    """The network port of one NPU. What the tool did not say is None."""
+
+    phy_id: int
+    link: Optional[str] = None
+    address: Optional[str] = None
+    netmask: Optional[str] = None
+    gateway: Optional[str] = None
+    gateway_interface: Optional[str] = None
+    net_health: Optional[str] = None
+    netdetect: Optional[str] = None
+    tls_enabled: Optional[bool] = None
+    tls_preconfigured: Optional[bool] = None
+    optical: Tuple[Tuple[str, str], ...] = ()
+    silent: str = ""  # why the tool gave no answer
+    refused: Dict[str, str] = field(default_factory=dict)  # topic -> what it said instead
+
+    def as_dict(self, saved: Dict[str, str]) -> Dict[str, Any]:
+        """Return plain data for the module's result, with what hccn.conf has for this NPU."""
+        values = {name: value for name, value in vars(self).items() if name not in ("optical", "silent", "refused")}
+        return {**values, "optical": dict(self.optical), "saved": dict(saved)}
+
+
+def parse_port(phy_id: int, answers: Dict[str, str], silent: str = "") -> Port:
+    """Read the answers to `TOPICS` (topic -> text) about one NPU."""
+    gateway = _GATEWAY.search(answers.get("gateway", ""))
+    tls, preset = _group(_TLS, answers, "tls"), _group(_TLS_PRESET, answers, "tls")
+    return Port(
+        phy_id,
+        link=_group(_LINK, answers, "link"),
+        address=_group(_ADDRESS, answers, "ip"),
+        netmask=_group(_NETMASK, answers, "ip"),
+        gateway=gateway.group(1) if gateway else None,
+        gateway_interface=gateway.group(2) if gateway else None,
+        net_health=_group(_NET_HEALTH, answers, "net_health"),
+        netdetect=_group(_NETDETECT, answers, "netdetect"),
+        tls_enabled=None if tls is None else tls == "1",
+        tls_preconfigured=None if preset is None else preset == "1",
+        optical=parse_optical(answers.get("optical", "")),
+        silent=silent,
+        refused={topic: text.strip() for topic, text in answers.items() if text.strip() and not _answered(topic, text)},
+    )
+
+
+def _answered(topic: str, text: str) -> bool:
+    """Say whether the text is the answer to its question and not an error message."""
+    patterns = {"link": _LINK, "ip": _ADDRESS, "gateway": _GATEWAY, "net_health": _NET_HEALTH, "netdetect": _NETDETECT}
+    pattern = patterns.get(topic, _TLS)
+    return topic == "optical" or pattern.search(text) is not None
+
+
+def _group(pattern: re.Pattern[str], answers: Dict[str, str], topic: str) -> Optional[str]:
+    found = pattern.search(answers.get(topic, ""))
+    return found.group(1) if found else None
+
+
+def parse_optical(text: str) -> Tuple[Tuple[str, str], ...]:
+    """Read the optical module's values as the tool words them, units included."""
+    return tuple((key, parts[0]) for key, parts in parse_key_values(text).items() if parts)
+
+
+def parse_hccn_conf(text: str) -> Dict[int, Dict[str, str]]:
+    """Read /etc/hccn.conf: physical id -> {address, netmask, gateway, netdetect, ...}, in whatever order the lines are."""
+    saved: Dict[int, Dict[str, str]] = {}
+    for key, number, value in _SAVED.findall(text):
+        saved.setdefault(int(number), {})[key] = value
+    return saved
