@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import random
 import sys
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ def load_checkpoint(
     )
     try:
         state = torch.load(file, map_location="cpu", weights_only=False)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         print("could not load the checkpoint")
         print(error, flush=True)
         sys.exit()  # exit status 0, as upstream's
