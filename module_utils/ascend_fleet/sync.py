@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring an artifact to this host and keep it whole: look, plan, fetch, verify, receipt.
+
+The look compares what is here with the source's manifest by hash, never by what an earlier run said it did. Only files that are
+absent or wrong travel; those whose content the artifact in use already has are shared with it. Files are fetched into the sibling
+of the artifact, hashed there, and moved into place one rename each, so that neither a broken connection nor a full disk leaves
+anything half-made where somebody looks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .errors import FleetError, InputError, VerificationError
+from .host import Host
+from .manifest import FileEntry, Manifest, compare
+from .outcome import Outcome
+from .receipt import Receipt, Store, fingerprint
+from .transfer import ConnectionLost, Source, choose_method, pull
+from .transfer_files import copy, make_readable, move_into_place, set_time, share
+
+SPARE_BYTES = 16 * 1024 * 1024  # what a file system keeps for directories and the receipt
+ATTEMPTS = 3  # connections that break in a row before a person has to look
+
+
+@dataclass(frozen=True)
+class Request:
+    """What this host is to have: the stage's artifact with these inputs, of it the files `wanted`."""
+
+    inputs: Mapping[str, Any]
+    wanted: Manifest
+    directories: Sequence[str]
+    parents: Mapping[str, str]
+    verify: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the look found: `fetch` are files that have to come, `share` those that another artifact here has (path -> path)."""
+
+    state: str  # ok | absent | unsealed | damaged | not-current
+    fetch: Manifest
+    share: Mapping[str, str]
+    lines: Sequence[str]
+
+
+def sync_artifact(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
+    """Action of the module artifact_sync; `params` are its options."""
+    store = Store(host, params["work_root"], params["stage"])
+    manifest = Manifest.from_dict(params["manifest"])
+    request = Request(
+        inputs=params["inputs"] or {"contents": manifest.contents()},
+        wanted=manifest.select(params["patterns"]),
+        directories=params["directories"] if not params["patterns"] else [],
+        parents=params["parents"],
+        verify=params["verify"],
+    )
+    predicted = check_mode and bool(params["inputs"]) and not manifest.files
+    if not request.wanted.files and not predicted:
+        raise InputError(
+            f"No file of the source matches {', '.join(params['patterns'])}.", "Check the patterns and the source."
+        )
+    plan = make_plan(store, request)
+    outcome = predict(store, request, plan)
+    if plan.state == "ok" or check_mode:
+        return outcome
+    started = time.monotonic()
+    method = Fetcher(store, request, plan, params).run()
+    outcome.values.update(method=method, seconds=round(time.monotonic() - started, 1))
+    receipt = store.read(fingerprint(request.inputs))
+    outcome.values["artifact"] = receipt.summary() if receipt else None
+    return outcome
+
+
+def make_plan(store: Store, request: Request) -> Plan:
+    """Look at this host and say what is to be done. Touches nothing."""
+    name = fingerprint(request.inputs)
+    target = store.path(name)
+    receipt = store.read(name)
+    sealed = receipt is not None and receipt.fingerprint == name
+    if not store.host.is_dir(target):
+        needed, lines = sorted(request.wanted.files), ["absent"]
+    elif not sealed or receipt is None:
+        # Files without a receipt may be whole: only their content can tell.
+        found = compare(store.host, target, request.wanted, "content")
+        needed, lines = [*found.missing, *found.changed], ["no receipt", *found.lines()]
+    else:
+        needed, lines = _damage(store, target, receipt.outputs, request)
+    lines = lines + _lost_directories(store.host, target, request.directories if store.host.is_dir(target) else [])
+    state = _state(store, name, sealed, lines)
+    fetch = Manifest({path: request.wanted.files[path] for path in sorted(needed)})
+    shared = _shareable(store, fetch, name, request.verify)
+    rest = Manifest({path: entry for path, entry in fetch.files.items() if path not in shared})
+    return Plan(state, rest, shared, lines if lines else ([] if state == "ok" else [state]))
+
+
+def predict(store: Store, request: Request, plan: Plan) -> Outcome:
+    """Turn a plan into the result that check mode shows and the real run keeps to."""
+    name = fingerprint(request.inputs)
+    before = store.current_receipt()
+    receipt = store.read(name)
+    outcome = Outcome(changed=plan.state != "ok")
+    outcome.values = {
+        "fingerprint": name,
+        "path": store.path(name),
+        "state": plan.state,
+        "artifact": receipt.summary() if receipt else None,
+        "files_to_fetch": len(plan.fetch.files),
+        "bytes_to_fetch": plan.fetch.total_bytes,
+        "files_shared": len(plan.share),
+        "method": "none",
+        "seconds": 0.0,
+    }
+    if outcome.changed:
+        outcome.before = {"inputs": dict(before.inputs) if before else None, "found": list(plan.lines)}
+        outcome.after = {"inputs": dict(request.inputs), "found": []}
+        outcome.actions = [f"{store.stage} {name}: {line}" for line in plan.lines]
+    return outcome
+
+
+class Fetcher:
+    """Carries a plan out."""
+
+    def __init__(self, store: Store, request: Request, plan: Plan, params: Mapping[str, Any]) -> None:
+        self.store = store
+        self.host = store.host
+        self.request = request
+        self.plan = plan
+        self.name = fingerprint(request.inputs)
+        self.target = store.path(self.name)
+        self.partial = store.partial(self.name)
+        self.source = params["source"] or {}
+        self.local = params["local"]
+        self.method = params["method"]
+
+    def run(self) -> str:
+        """Fetch, verify, put in place, write the receipt, switch `current`; return the method used."""
+        self._check_room()
+        self._drop_strangers()
+        for path, have in self.plan.share.items():
+            share(have, self._arrival(path))
+        method = self._fetch()
+        if self.host.is_dir(self.target):
+            self._repair()
+        else:
+            self._seal()
+        self.store.make_current(self.name)
+        return method
+
+    def _arrival(self, path: str) -> str:
+        return os.path.join(self.partial, path)
+
+    def _fetch(self) -> str:
+        """Bring the files of the plan into the sibling, each with the hash that the manifest gives; return the method."""
+        waiting = self._unfinished(self.plan.fetch.files)
+        if not waiting:
+            return "none"
+        method = self._bring(waiting)
+        wrong = self._unfinished(waiting, keep_parts=False)
+        if wrong:
+            # A file that was continued after its source changed is wrong in its first half: fetch it whole, once.
+            self._bring(wrong)
+            wrong = self._unfinished(wrong, keep_parts=False)
+        if wrong:
+            raise VerificationError(
+                f"{', '.join(sorted(wrong))} arrived from {self._source_name()} with another content than its manifest gives.",
+                "The file was changed on that host, or its disk is failing: compare it there with its origin, and run again with "
+                "verify: content.",
+                files=sorted(wrong),
+            )
+        return method
+
+    def _bring(self, files: Mapping[str, FileEntry]) -> str:
+        if not self.local:
+            return self._pull(self._grant(), files)
+        self._copy(files)
+        return "local"
+
+    def _grant(self) -> Source:
+        source = Source.from_params(self.source)
+        if not source.private_key:
+            raise InputError(
+                f"{self.plan.fetch.total_bytes} bytes have to come from {source.name}, but no key was given.",
+                "Open a grant there with transfer_grant and pass its private_key.",
+            )
+        return source
+
+    def _pull(self, source: Source, files: Mapping[str, FileEntry]) -> str:
+        method = choose_method(self.host, source, self.method)
+        for path in files:
+            self.host.make_dirs(os.path.dirname(self._arrival(path)))
+        left = dict(files)
+        for attempt in range(ATTEMPTS):
+            try:
+                return pull(self.host, source, left, self.partial, method)
+            except ConnectionLost:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                left = self._unfinished(left)
+        return method
+
+    def _copy(self, files: Mapping[str, FileEntry]) -> None:
+        root = self.source.get("root")
+        if not root:
+            raise InputError("A local source is given without its root.", "Give source.root.")
+        for path in files:
+            copy(os.path.join(root, path), self._arrival(path))
+
+    def _unfinished(self, files: Mapping[str, FileEntry], keep_parts: bool = True) -> Dict[str, FileEntry]:
+        """Return the files that are not yet there with the right content; finish off those that are.
+
+        A shorter file is kept as a beginning to go on from; one that is long enough and wrong is removed.
+        """
+        left: Dict[str, FileEntry] = {}
+        for path, entry in files.items():
+            full = self._arrival(path)
+            found = self.host.stat(full)
+            if found and found.st_size == entry.size and self.host.sha256(full) == entry.sha256:
+                make_readable(full)
+                set_time(full, entry.mtime_ns)
+                continue
+            if found and not (keep_parts and found.st_size < entry.size):
+                self.host.remove(full)
+            left[path] = entry
+        return left
+
+    def _check_room(self) -> None:
+        """Refuse before the first byte what would end in a full disk."""
+        there = sum(found.st_size for path, found in self.host.walk_files(self.partial) if path in self.plan.fetch.files)
+        need = self.plan.fetch.total_bytes - there + SPARE_BYTES
+        free = self.host.free_bytes(self.store.root)
+        if self.plan.fetch.files and free < need:
+            raise FleetError(
+                f"{self.store.root} has {free} bytes free; {self.store.stage} needs {need} ({len(self.plan.fetch.files)} files).",
+                "Make room there, or give another ascend_work_root.",
+                free_bytes=free,
+                needed_bytes=need,
+            )
+
+    def _drop_strangers(self) -> None:
+        """Empty the sibling of what an interrupted run with another plan left there."""
+        expected = set(self.plan.fetch.files) | set(self.plan.share)
+        self.host.make_dirs(self.partial)
+        for path, _ in list(self.host.walk_files(self.partial)):
+            if path not in expected:
+                self.host.remove(self._arrival(path))
+
+    def _repair(self) -> None:
+        """Move what arrived into the damaged artifact and renew its receipt, if anything of it changed."""
+        for path in [*self.plan.fetch.files, *self.plan.share]:
+            move_into_place(self._arrival(path), os.path.join(self.target, path))
+        self._make_directories(self.target)
+        old = self.store.read(self.name)
+        if self.plan.state != "not-current":
+            self.store.write(self._receipt(self.target, old))
+        self.host.remove(self.partial)
+
+    def _seal(self) -> None:
+        """Turn the sibling into the artifact; the receipt is its last file."""
+        self._make_directories(self.partial)
+        self.store.write(self._receipt(self.partial, None), self.partial)
+        self.host.rename(self.partial, self.target)
+
+    def _make_directories(self, root: str) -> None:
+        for path in self.request.directories:
+            self.host.make_dirs(os.path.join(root, path))
+
+    def _receipt(self, root: str, old: Optional[Receipt]) -> Receipt:
+        """Describe what is there now. Hashes are those just verified; sizes and times are this host's own."""
+        files: Dict[str, FileEntry] = {}
+        if old is not None:
+            # Files from a time when this host needed more of the artifact stay on record while they are whole.
+            gone = compare(self.host, root, old.outputs, "stat")
+            files = {path: entry for path, entry in old.outputs.files.items() if path not in {*gone.missing, *gone.changed}}
+        for path, entry in self.request.wanted.files.items():
+            found = self.host.stat(os.path.join(root, path))
+            if found is None:
+                raise VerificationError(f"{path} is not in {root} after the transfer.", "Run again; something removed it.")
+            files[path] = FileEntry(found.st_size, found.st_mtime_ns, entry.sha256)
+        made_with = {"source": self._source_name()}
+        return Receipt(self.store.stage, self.request.inputs, Manifest(files), made_with, self.request.parents)
+
+    def _source_name(self) -> str:
+        return str(self.source.get("name") or self.source.get("address") or "this host")
+
+
+def _damage(store: Store, target: str, outputs: Manifest, request: Request) -> Tuple[List[str], List[str]]:
+    """Return files that have to come, and why: not on record, on record with another content, or not as recorded."""
+    wanted = request.wanted.files
+    stale = sorted(path for path in wanted if path not in outputs.files or outputs.files[path].sha256 != wanted[path].sha256)
+    rest = Manifest({path: outputs.files[path] for path in wanted if path not in set(stale)})
+    found = compare(store.host, target, rest, request.verify)
+    lines = [f"{'changed at the source' if path in outputs.files else 'missing'}: {path}" for path in stale]
+    return sorted([*stale, *found.missing, *found.changed]), lines + found.lines()
+
+
+def _lost_directories(host: Host, target: str, directories: Sequence[str]) -> List[str]:
+    return [f"missing: {path}/" for path in directories if not host.is_dir(os.path.join(target, path))]
+
+
+def _state(store: Store, name: str, sealed: bool, lines: Sequence[str]) -> str:
+    if list(lines) == ["absent"]:
+        return "absent"
+    if not sealed:
+        return "unsealed"
+    if lines:
+        return "damaged"
+    return "ok" if store.current() == name else "not-current"
+
+
+def _shareable(store: Store, fetch: Manifest, name: str, verify: str) -> Dict[str, str]:
+    """Find files of the artifact in use that have the content of a file to fetch (path -> full path there)."""
+    current = store.current()
+    receipt = store.current_receipt()
+    if receipt is None or current is None or current == name:
+        return {}
+    asked = {entry.sha256 for entry in fetch.files.values()}
+    useful = Manifest({path: entry for path, entry in receipt.outputs.files.items() if entry.sha256 in asked})
+    root = store.path(current)
+    broken = compare(store.host, root, useful, verify)
+    whole = {
+        entry.sha256: os.path.join(root, path)
+        for path, entry in useful.files.items()
+        if path not in {*broken.missing, *broken.changed}
+    }
+    return {path: whole[entry.sha256] for path, entry in fetch.files.items() if entry.sha256 in whole}
