@@ -137,7 +137,7 @@ fingerprint:
   returned: success
   type: str
   sample: 3b1f0c9a5d2e7f64
-state:
+found:
   description: What the look found. One of V(ok), V(absent), V(unsealed) (no receipt), V(damaged) and V(not-current).
   returned: success
   type: str

@@ -106,7 +106,7 @@ def predict(store: Store, request: Request, plan: Plan) -> Outcome:
     outcome.values = {
         "fingerprint": name,
         "path": store.path(name),
-        "state": plan.state,
+        "found": plan.state,
         "artifact": receipt.summary() if receipt else None,
         "files_to_fetch": len(plan.fetch.files),
         "bytes_to_fetch": plan.fetch.total_bytes,
