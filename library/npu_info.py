@@ -33,6 +33,10 @@ options:
     description: Name of the container that may hold the expected chips.
     type: str
     default: ""
+  minimum_driver:
+    description: Oldest driver version that will do, for example V(25.0.rc1). Empty takes any.
+    type: str
+    default: ""
   docker_cli:
     description: Docker or a command-line tool compatible with it; asked only when a container holds an NPU.
     type: str
@@ -183,6 +187,7 @@ def main() -> None:
             "timeout": {"type": "float", "default": 20},
             "expected_chips": {"type": "list", "elements": "int", "default": []},
             "allowed_container": {"type": "str", "default": ""},
+            "minimum_driver": {"type": "str", "default": ""},
             "docker_cli": {"type": "str", "default": "docker"},
         },
         npu_info,

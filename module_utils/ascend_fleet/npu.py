@@ -23,7 +23,7 @@ def npu_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
         raise InputError(f"expected_chips has {negative}.", "Give physical ids: N of /dev/davinciN.")
     seen = survey(host, params)
     chips = known_chips(seen)
-    wanted = Wanted(frozenset(params["expected_chips"]), params["allowed_container"])
+    wanted = Wanted(frozenset(params["expected_chips"]), params["allowed_container"], params["minimum_driver"])
     findings, causes = assess(seen, chips, wanted)
     values: Dict[str, Any] = {
         "status": ERROR if has_errors(findings) else "ok",

@@ -19,10 +19,15 @@ _BY_HAND = "Compare with `npu-smi info` run by hand on the host; if it looks the
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the run needs of this host: physical ids (empty: every chip there is) and the container that may hold them."""
+    """What the run needs of this host.
+
+    `chips`: physical ids (empty: every chip there is); `container`: the one that may hold them; `driver`: the oldest version that
+    will do (empty: any).
+    """
 
     chips: FrozenSet[int] = frozenset()
     container: str = ""
+    driver: str = ""
 
     def severity(self, phy_id: Optional[int]) -> str:
         """A problem of a chip that the run does not use is a warning."""
@@ -37,7 +42,8 @@ def assess(seen: Survey, chips: Sequence[Known], wanted: Wanted) -> Tuple[List[F
     for known in chips:
         findings += _health(known, wanted) + _busy(known, wanted)
     findings += _missing(seen, chips, wanted) + _hidden_holders(seen, chips, wanted)
-    findings += _nodes(seen, chips, wanted) + _versions(seen) + _unreadable(seen)
+    findings += _nodes(seen, chips, wanted) + _versions(seen)
+    findings += _too_old(seen, wanted) + _unreadable(seen)
     return findings, causes
 
 
@@ -216,6 +222,23 @@ def _versions(seen: Survey) -> List[Finding]:
         remedy = "Restart the server to load the installed driver."
         findings.append(Finding("driver.not_loaded", WARNING, message, remedy))
     return findings + _fit(versions.driver, versions.firmware)
+
+
+def _too_old(seen: Survey, wanted: Wanted) -> List[Finding]:
+    """Compare the driver with the oldest one that will do. The running one counts, the installed one where none answers."""
+    version = seen.table.driver_version or seen.versions.driver.version
+    if not wanted.driver or not version:
+        return []
+    remedy = (
+        f"Install driver and firmware {wanted.driver} or newer and restart the server; or set driver_check_minimum_driver, where the "
+        "release notes of this CANN allow an older one."
+    )
+    answer = older(version, wanted.driver)
+    if answer is None:
+        message = f"Driver {version} cannot be compared with {wanted.driver}, which the release asks for."
+        return [Finding("driver.unknown_version", WARNING, message, remedy)]
+    message = f"Driver {version} is older than {wanted.driver}, which the release asks for."
+    return [Finding("driver.too_old", ERROR, message, remedy)] if answer else []
 
 
 def _differ(left: str, right: str) -> bool:
