@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 - the first thing a user on an older machine must read
+if sys.version_info < (3, 11):
     sys.exit(f"setup: Python 3.11 is needed, this is {sys.version.split()[0]}; run make with PYTHON=python3.11")
 
 import engine

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one caller is told: the NPUs it can see, who holds them, or the code with which the driver refuses.
+
+As behind the real driver: a caller in the host's mount namespace (or a privileged one) sees every NPU and is never
+refused; any other sees the nodes in its own /dev, with logical ids dense in ascending physical order, and is refused
+as a whole while one of them is held in a mount namespace that is neither its own nor the host's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from lab_driver import machine, settings
+from lab_driver.machine import Holder
+from lab_driver.settings import Faults
+
+NO_DEVICE = -8005
+IN_USE = -8020
+HBM_MB = 65536
+IDLE_HBM_MB = 3314
+_BUSES = ("0000:C1:00.0", "0000:C2:00.0", "0000:81:00.0", "0000:82:00.0")
+_BUSES += ("0000:01:00.0", "0000:02:00.0", "0000:41:00.0", "0000:42:00.0")
+
+
+def view(root: Path, caller: int, host: int) -> Dict[str, Any]:
+    """Everything the tools print for the process `caller`; `host` is a process of the host itself.
+
+    The result can be written as JSON: `error` (a code or None), `versions`, `complete`, `in_container`, `npus`.
+    """
+    faults = Faults.of(root)
+    admin = machine.namespace(root, caller) == machine.namespace(root, host) or machine.is_privileged(root, caller)
+    seen = machine.present_npus(root, host if admin else caller)
+    held = machine.holders(root)
+    present = [npu for npu in seen if not faults.npu(npu).get("dropped")]
+    return {
+        "error": _refusal(root, caller, host, seen, held, admin),
+        "in_container": machine.namespace(root, caller) != machine.namespace(root, host),
+        "complete": settings.installed_completely(root),
+        "versions": _versions(root, faults),
+        "hangs": [tool for tool in ("npu-smi", "hccn_tool") if faults.hangs(tool)],
+        "npus": [
+            _npu(root, npu, npu if admin else logic, held.get(npu, []), faults.npu(npu))
+            for logic, npu in enumerate(present)
+        ],
+    }
+
+
+def _refusal(
+    root: Path, caller: int, host: int, seen: List[int], held: Dict[int, List[Holder]], admin: bool
+) -> Optional[int]:
+    if not seen:
+        return NO_DEVICE
+    own = {machine.namespace(root, caller), machine.namespace(root, host)}
+    foreign = [holder for npu in seen for holder in held.get(npu, []) if holder.namespace not in own]
+    return IN_USE if foreign and not admin else None
+
+
+def _versions(root: Path, faults: Faults) -> Dict[str, str]:
+    driver = faults.version("driver", settings.driver_version(root))
+    return {
+        "driver": driver,
+        "tool": faults.version("tool", settings.driver_version(root)),
+        "firmware": faults.version("firmware", settings.firmware_version(root)),
+    }
+
+
+def _npu(root: Path, npu: int, logic: int, held: List[Holder], fault: Dict[str, Any]) -> Dict[str, Any]:
+    """One NPU's row; sensors have a resting value of their own, faults replace what they name."""
+    busy = min(100, sum(holder.cpu_percent for holder in held))
+    total = int(fault.get("hbm_total", HBM_MB))
+    used = IDLE_HBM_MB + npu % 4 + sum(holder.memory for holder in held)
+    row: Dict[str, Any] = {
+        "id": npu,
+        "logic": logic,
+        "bus": _BUSES[npu % len(_BUSES)],
+        "health": "OK",
+        "error_code": None,
+        "error_information": None,
+        "power": 93.0 + 1.7 * (npu % 4) + busy,
+        "temperature": 40 + npu % 4 + busy // 5,
+        "aicore": busy,
+        "hbm_used": min(total, used),
+        "hbm_total": total,
+        "link": "UP",
+        "tls": 0,
+        "ecc_double": 0,
+        "processes": [{"pid": holder.pid, "memory": holder.memory} for holder in held],
+    }
+    row.update(settings.network(root, npu))
+    row.update({name: value for name, value in fault.items() if name != "dropped"})
+    return row
