@@ -45,10 +45,10 @@ def verify(options: argparse.Namespace) -> Dict[str, Any]:
     else:
         model = load_model(options.model, config, "auto", place, options.trust_remote_code, options.allow_pickle)
         logits = _logits(model, ids, place)
-    print(model, flush=True)
     return {
         "model": str(options.model),
         "architecture": type(model).__name__,
+        "structure": str(model).splitlines(),
         "model_type": config.model_type,
         "parameters": _parameters(model),
         "dtype": str(next(model.parameters()).dtype).replace("torch.", ""),
@@ -123,7 +123,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _show(result: Dict[str, Any]) -> str:
-    return "\n".join(f"{key}: {value}" for key, value in result.items())
+    facts = [f"{key}: {value}" for key, value in result.items() if key != "structure"]
+    return "\n".join([*result["structure"], *facts])
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

@@ -65,7 +65,9 @@ def open_grant(host: Host, account: Account, params: Dict[str, Any], check_mode:
     """Add a line for a new key and return the key, where to come and how to recognise this host."""
     root = os.path.realpath(params["root"])
     if not host.is_dir(root):
-        raise InputError(f"{params['root']} is not a directory on the serving host.", "Grant the directory of the artifact.")
+        raise InputError(
+            f"{params['root']} is not a directory on the serving host.", "Grant the directory of the artifact."
+        )
     grant_id = params["id"] or secrets.token_hex(8)
     outcome = Outcome(changed=True, actions=[f"let user {account.name} be used to read {root}"])
     outcome.values = {"id": grant_id, "user": account.name, "root": root, "port": params["port"]}
@@ -93,15 +95,15 @@ def close_grant(host: Host, account: Account, grant_id: str, check_mode: bool) -
 
 def grant_line(program: str, root: str, public_key: str, expires: float) -> str:
     """Return the line of authorized_keys; `expires` in seconds since the epoch."""
-    command = " ".join(shlex.quote(word) for word in [sys.executable or "/usr/bin/python3", "-I", program, "--root", root])
+    command = " ".join(
+        shlex.quote(word) for word in [sys.executable or "/usr/bin/python3", "-I", program, "--root", root]
+    )
     quoted = command.replace("\\", "\\\\").replace('"', '\\"')
     expiry = time.strftime(TIME_FORMAT, time.localtime(expires))
     return f'restrict,expiry-time="{expiry}",command="{quoted}" {public_key.strip()}'
 
 
-def edit_lines(
-    host: Host, account: Account, remove: str, add: Optional[str], check_mode: bool = False
-) -> List[str]:
+def edit_lines(host: Host, account: Account, remove: str, add: Optional[str], check_mode: bool = False) -> List[str]:
     """Rewrite authorized_keys in one step and return the ids of the grants that are gone. Foreign lines stay as they are."""
     text = _read_bytes_as_text(account.authorized_keys)
     now = time.strftime(TIME_FORMAT)
@@ -127,7 +129,9 @@ def install_program(host: Host, directory: str) -> str:
     """Put the serving program where sshd can start it; return its path. Written only when it differs."""
     data = pkgutil.get_data(__package__ or "", "serve.py")
     if data is None:
-        raise FleetError("The source of the serving program is not part of this module.", "Install ascend-fleet completely.")
+        raise FleetError(
+            "The source of the serving program is not part of this module.", "Install ascend-fleet completely."
+        )
     path = os.path.join(directory, "serve.py")
     if host.read_text(path) != data.decode("utf-8"):
         host.write_text(path, data.decode("utf-8"), mode=0o755)
@@ -138,7 +142,10 @@ def make_key_pair(host: Host, comment: str) -> List[str]:
     """Make an ed25519 key pair and return its private and public half; nothing of it stays on the disk."""
     with tempfile.TemporaryDirectory(prefix="ascend-fleet-") as folder:
         path = os.path.join(folder, "key")
-        host.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path], remedy="Install the OpenSSH client.")
+        host.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path],
+            remedy="Install the OpenSSH client.",
+        )
         halves = [host.read_text(path), host.read_text(f"{path}.pub")]
     return [half for half in halves if half]
 

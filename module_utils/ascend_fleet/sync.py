@@ -229,7 +229,9 @@ class Fetcher:
 
     def _check_room(self) -> None:
         """Refuse before the first byte what would end in a full disk."""
-        there = sum(found.st_size for path, found in self.host.walk_files(self.partial) if path in self.plan.fetch.files)
+        there = sum(
+            found.st_size for path, found in self.host.walk_files(self.partial) if path in self.plan.fetch.files
+        )
         need = self.plan.fetch.total_bytes - there + SPARE_BYTES
         free = self.host.free_bytes(self.store.root)
         if self.plan.fetch.files and free < need:
@@ -274,11 +276,15 @@ class Fetcher:
         if old is not None:
             # Files from a time when this host needed more of the artifact stay on record while they are whole.
             gone = compare(self.host, root, old.outputs, "stat")
-            files = {path: entry for path, entry in old.outputs.files.items() if path not in {*gone.missing, *gone.changed}}
+            files = {
+                path: entry for path, entry in old.outputs.files.items() if path not in {*gone.missing, *gone.changed}
+            }
         for path, entry in self.request.wanted.files.items():
             found = self.host.stat(os.path.join(root, path))
             if found is None:
-                raise VerificationError(f"{path} is not in {root} after the transfer.", "Run again; something removed it.")
+                raise VerificationError(
+                    f"{path} is not in {root} after the transfer.", "Run again; something removed it."
+                )
             files[path] = FileEntry(found.st_size, found.st_mtime_ns, entry.sha256)
         made_with = {"source": self._source_name()}
         return Receipt(self.store.stage, self.request.inputs, Manifest(files), made_with, self.request.parents)
@@ -290,7 +296,9 @@ class Fetcher:
 def _damage(store: Store, target: str, outputs: Manifest, request: Request) -> Tuple[List[str], List[str]]:
     """Return files that have to come, and why: not on record, on record with another content, or not as recorded."""
     wanted = request.wanted.files
-    stale = sorted(path for path in wanted if path not in outputs.files or outputs.files[path].sha256 != wanted[path].sha256)
+    stale = sorted(
+        path for path in wanted if path not in outputs.files or outputs.files[path].sha256 != wanted[path].sha256
+    )
     rest = Manifest({path: outputs.files[path] for path in wanted if path not in set(stale)})
     found = compare(store.host, target, rest, request.verify)
     lines = [f"{'changed at the source' if path in outputs.files else 'missing'}: {path}" for path in stale]

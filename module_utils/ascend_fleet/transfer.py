@@ -48,7 +48,8 @@ class Source:
         lacking = [key for key in ("address", "user", "host_keys") if not values.get(key)]
         if lacking:
             raise InputError(
-                f"The source {values.get('name')} is given without {', '.join(lacking)}.", "Take them from transfer_grant."
+                f"The source {values.get('name')} is given without {', '.join(lacking)}.",
+                "Take them from transfer_grant.",
             )
         return cls(
             name=values.get("name") or values["address"],
@@ -127,7 +128,9 @@ def choose_method(host: Host, source: Source, wish: str) -> str:
         return "rsync"
     if wish == "rsync":
         place = f"the serving host {source.name}" if here else "this host"
-        raise InputError(f"rsync is asked for, but {place} has none.", "Install rsync there, or use the method auto or tar.")
+        raise InputError(
+            f"rsync is asked for, but {place} has none.", "Install rsync there, or use the method auto or tar."
+        )
     return "tar"
 
 
@@ -205,7 +208,9 @@ def _unpack(
             for member in archive:
                 if member.name not in offsets or not member.isreg():
                     return f"the serving host sent {member.name!r}, which nobody asked for"
-                _store(archive, member, os.path.join(target, member.name), offsets[member.name], files[member.name].size)
+                _store(
+                    archive, member, os.path.join(target, member.name), offsets[member.name], files[member.name].size
+                )
     except (BrokenPipeError, tarfile.ReadError, EOFError) as error:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -240,14 +245,17 @@ def explain(source: Source, argv: Sequence[str], rc: int, stderr: str) -> FleetE
             return FleetError(problem.format(where=where, said=_line(mark, stderr)), remedy.format(source=source))
     if rc in LOST_STATUS or "ended early" in stderr:
         return ConnectionLost(
-            f"The connection to {where} broke: {stderr.strip()[-500:]}", "Run again; what arrived is kept and not sent twice."
+            f"The connection to {where} broke: {stderr.strip()[-500:]}",
+            "Run again; what arrived is kept and not sent twice.",
         )
     return CommandError(argv, rc, "", stderr, remedy=f"Look at sshd's log on {source.name}.")
 
 
 _KNOWN: Sequence[Tuple[re.Pattern[str], str, str]] = (
     (
-        re.compile(r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED|No .* host key is known", re.IGNORECASE),
+        re.compile(
+            r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED|No .* host key is known", re.IGNORECASE
+        ),
         "The host that answers as {where} shows another host key than the serving host itself reported. Nothing was fetched.",
         "Check that address {source.address} and port {source.port} lead to {source.name} from this host (artifact_transfer_address).",
     ),
@@ -257,7 +265,10 @@ _KNOWN: Sequence[Tuple[re.Pattern[str], str, str]] = (
         "On {source.name}, see that sshd allows PubkeyAuthentication for {source.user} (AllowUsers, PermitRootLogin, AuthorizedKeysFile).",
     ),
     (
-        re.compile(r"Connection refused|Connection timed out|No route to host|Network is unreachable|Could not resolve", re.IGNORECASE),
+        re.compile(
+            r"Connection refused|Connection timed out|No route to host|Network is unreachable|Could not resolve",
+            re.IGNORECASE,
+        ),
         "This host cannot reach {where}: {said}",
         "Give an address of {source.name} that this host reaches (artifact_transfer_address), or open the port.",
     ),

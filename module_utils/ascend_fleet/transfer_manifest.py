@@ -93,7 +93,9 @@ def _found(host: Host, path: str) -> Survey:
     """List what is at the path; sizes and times, no hashes yet."""
     found = host.stat(path)
     if found is None:
-        raise InputError(f"{path} is not there.", "Check the path in the inventory, and that the source was brought to this host.")
+        raise InputError(
+            f"{path} is not there.", "Check the path in the inventory, and that the source was brought to this host."
+        )
     if host.is_file(path):
         entry = FileEntry(found.st_size, found.st_mtime_ns, "")
         return Survey(os.path.dirname(path), "file", Manifest({os.path.basename(path): entry}))
@@ -103,7 +105,9 @@ def _found(host: Host, path: str) -> Survey:
         if relative != RECEIPT
     }
     if not files:
-        raise InputError(f"{path} has no files.", "Check the path in the inventory, and that the source was brought to this host.")
+        raise InputError(
+            f"{path} has no files.", "Check the path in the inventory, and that the source was brought to this host."
+        )
     return Survey(path, "directory", Manifest(files), _empty_directories(path))
 
 

@@ -88,8 +88,10 @@ def read_safetensors_header(path: str) -> Dict[str, Any]:
         header = json.loads(stream.read(length).decode("utf-8"))
     if not isinstance(header, dict):
         raise ValueError("its header is not a table of tensors")
-    header["__end__"] = 8 + length + max(
-        [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"], default=0
+    header["__end__"] = (
+        8
+        + length
+        + max([entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"], default=0)
     )
     return header
 

@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module pretrained_model_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pretrained_model_info
+short_description: Load the weights once through transformers
+version_added: "0.1.0"
+description:
+  - Loads the weights in C(<work_root>/weights/current) in the training container, together with their configuration and tokenizer,
+    and computes the logits of a few tokens. On an NPU where there is one, else on the CPU; a model that does not fit is compared by structure alone.
+  - The answer is kept beside the weights. A second run with the same weights and the same image does not load them again.
+options:
+  work_root:
+    description: Work root of the server; the same path inside the container.
+    type: path
+    required: true
+  container:
+    description: Name of the training container.
+    type: str
+    required: true
+  env_scripts:
+    description: Environment scripts of the container's image.
+    type: list
+    elements: str
+    default: []
+  docker_cli:
+    description: Docker or a command-line tool compatible with it.
+    type: str
+    default: docker
+  device:
+    description: Where to load. V(meta) only compares structure.
+    type: str
+    choices: [auto, cpu, npu, meta]
+    default: auto
+  trust_remote_code:
+    description: Run Python code that the model directory brings.
+    type: bool
+    default: false
+  allow_pickle:
+    description: Load pickled weights, which can run code.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    description: The module only reads. In check mode it does not load a model, but tells what is known.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+  idempotent:
+    support: full
+    description: The module only reads.
+author:
+  - ascend-fleet contributors (@ascend-fleet)
+"""
+
+EXAMPLES = r"""
+- name: Load the weights once
+  pretrained_model_info:
+    work_root: /data/ascend-fleet
+    container: LLM-2025-rc1
+    env_scripts: [/usr/local/Ascend/ascend-toolkit/set_env.sh]
+  register: model
+"""
+
+RETURN = r"""
+loaded:
+  description: Whether the model was loaded in this run.
+  returned: success
+  type: bool
+  sample: false
+fingerprint:
+  description: Fingerprint of the weights; none where check mode found no weights yet.
+  returned: success
+  type: str
+  sample: 3b1f0c9a5d2e7f64
+architecture:
+  description: Class of the model.
+  returned: success
+  type: str
+  sample: Qwen2ForCausalLM
+model_type:
+  description: Model type of its configuration.
+  returned: success
+  type: str
+  sample: qwen2
+parameters:
+  description: Number of parameters; tied ones count once.
+  returned: success
+  type: int
+  sample: 7615616512
+dtype:
+  description: Data type of the weights.
+  returned: success
+  type: str
+  sample: bfloat16
+device:
+  description: Where it was loaded. One of V(cpu), V(npu) and V(meta).
+  returned: success
+  type: str
+  sample: npu
+structure:
+  description: The model's modules as transformers prints them, line by line.
+  returned: success
+  type: list
+  elements: str
+  sample: ["Qwen2ForCausalLM(", "  (model): Qwen2Model("]
+finite:
+  description: Whether the logits were finite; none where only structure was compared.
+  returned: success
+  type: bool
+  sample: true
+warnings:
+  description: What the worker found remarkable.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.weights_model import show_model
+
+
+def main() -> None:
+    """Show the model."""
+    run_module(
+        {
+            "work_root": {"type": "path", "required": True},
+            "container": {"type": "str", "required": True},
+            "env_scripts": {"type": "list", "elements": "str", "default": []},
+            "docker_cli": {"type": "str", "default": "docker"},
+            "device": {"type": "str", "choices": ["auto", "cpu", "npu", "meta"], "default": "auto"},
+            "trust_remote_code": {"type": "bool", "default": False},
+            "allow_pickle": {"type": "bool", "default": False},
+        },
+        show_model,
+    )
+
+
+if __name__ == "__main__":
+    main()
