@@ -144,7 +144,7 @@ class Checkout:
 
 def ensure_checkouts(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Bring all source trees of a server to their commits."""
-    pins = _pins(params["repositories"])
+    pins = _pins(params["commits"], params["branches"])
     root = params["root"]
     state = Engine(host, params["docker_cli"]).container(params["container"])
     if state is None or not state.running:
@@ -202,8 +202,8 @@ def _outcome(root: str, findings: Sequence[Finding]) -> Outcome:
     return outcome
 
 
-def _pins(repositories: Sequence[Mapping[str, Any]]) -> List[Pin]:
-    pins = [Pin(one["name"], one["commit"], one.get("branch") or "") for one in repositories]
+def _pins(commits: Mapping[str, Any], branches: Mapping[str, Any]) -> List[Pin]:
+    pins = [Pin(name, str(commits[name]), str(branches.get(name) or "")) for name in sorted(commits)]
     for pin in pins:
         if not TREE_NAME.match(pin.name):
             raise InputError(

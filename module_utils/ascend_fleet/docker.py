@@ -38,6 +38,7 @@ class ContainerState:
     image_id: str
     status: str
     started_at: str = ""
+    image: str = ""  # the name it was created from
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -77,6 +78,7 @@ class Engine:
             _with_algorithm(data["Image"]),
             state["Status"],
             state.get("StartedAt", ""),
+            config.get("Image", ""),
             config.get("Labels") or {},
         )
 

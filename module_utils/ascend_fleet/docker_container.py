@@ -65,13 +65,13 @@ def ensure_container(host: Host, params: Dict[str, Any], check_mode: bool) -> Ou
     if outcome.changed or not look.remembered(existing):
         outcome.changed = True
         outcome.actions.append(f"look from inside for {len(params['npus'])} NPUs")
-    if existing and outcome.values["state"] == "different":
+    if existing and outcome.values["found"] == "different":
         _refuse_loss(engine, existing, params["replace_foreign"])
     if check_mode:
         return outcome
     for path in resolved.new_directories:
         host.make_dirs(path)
-    state = _apply(engine, resolved.spec, existing, outcome.values["state"])
+    state = _apply(engine, resolved.spec, existing, outcome.values["found"])
     outcome.values["container"] = _view(state)
     outcome.values["probe"] = look.remembered(state) or look.take(host, params, state)
     return outcome
@@ -94,7 +94,7 @@ def _plan(spec: ContainerSpec, image_id: Optional[str], existing: Optional[Conta
         state, actions = "ok", []
     else:
         state, actions = "stopped", [f"start container {spec.name}, which is {existing.status}"]
-    outcome = Outcome(changed=state != "ok", actions=actions, values={"state": state})
+    outcome = Outcome(changed=state != "ok", actions=actions, values={"found": state})
     outcome.values["container"] = _view(existing) if existing else None
     outcome.values["probe"] = None
     if outcome.changed:

@@ -36,7 +36,7 @@ def ensure_image(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcom
     present = named if wanted.is_met_by(named) else _by_identity(engine, wanted)
     state = "ok" if present is named and present else "untagged" if present else "absent"
     outcome = Outcome(
-        changed=state != "ok", values={"state": state, "reference": wanted.reference, "ids": list(wanted.ids)}
+        changed=state != "ok", values={"found": state, "reference": wanted.reference, "ids": list(wanted.ids)}
     )
     outcome.values["image"] = _view(present)
     if state == "ok":
