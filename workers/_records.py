@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, ContextManager, Dict, Iterator, List, Sequence
 
 from _common import WorkerError
 
+RECEIPT = "receipt.json"  # lies beside every artifact of a run and is no document
 BLOCK_BYTES = 1 << 20
 BLOCK_RECORDS = 2000
 LARGEST_RECORD = 1 << 28
@@ -43,7 +44,11 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
         return [source], _format(source)
     if not source.is_dir():
         raise WorkerError(f"input {source} does not exist", "Give a file, or a directory of files of one format.")
-    files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(
+        path
+        for path in source.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.name != RECEIPT
+    )
     if not files:
         raise WorkerError(f"input directory {source} holds no files", "Put the dataset there.")
     formats = {_format(path): path for path in files}

@@ -37,6 +37,7 @@ from _safetensors import Shards, write_header
 from _to_mcore import check_tensors
 
 Source = Tuple[Tuple[int, int], Target, Piece]
+RECEIPT = "receipt.json"  # describes the reference, not what is written here
 WEIGHT_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf")
 
 
@@ -194,5 +195,6 @@ def _write_tensor(checkpoint: Checkpoint, shards: Shards, name: str, handle: Bin
 def _copy_rest(reference: Path, out: Path) -> None:
     """Configuration, tokenizer, index and license: everything that is no weight."""
     for path in sorted(reference.iterdir()):
-        if path.is_file() and not path.name.endswith(WEIGHT_ENDINGS) and not path.name.startswith("."):
+        kept = not path.name.startswith(".") and path.name != RECEIPT and not path.name.endswith(WEIGHT_ENDINGS)
+        if path.is_file() and kept:
             shutil.copyfile(str(path), str(out / path.name))

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of a conversion: which are written, what a crash leaves, and reading checkpoints that a run saved."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import multiprocessing
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import _mcore
+import _to_hf
+import _to_mcore
+import pytest
+import torch
+from _common import WorkerError
+from _inspect import inspect
+
+from .tiny import make_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "hf")
+
+
+def names(out: Path) -> set[str]:
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+
+def test_only_the_asked_ranks_are_written(model: Path, tmp_path: Path) -> None:
+    result = _to_mcore.convert(model, tmp_path / "out", 2, 2, ranks=[(1, 1), (0, 0)])
+    wanted = {"release/mp_rank_00_000/model_optim_rng.pt", "release/mp_rank_01_001/model_optim_rng.pt"}
+    assert names(tmp_path / "out") == wanted | {"latest_checkpointed_iteration.txt"}
+    assert set(result["files"]) == wanted
+    for name, one in result["files"].items():
+        assert (tmp_path / "out" / name).stat().st_size == one["bytes"]
+    with pytest.raises(WorkerError, match="0_1, 1_0|1_0, 0_1"):
+        inspect(tmp_path / "out")
+
+
+def test_workers_write_the_same(model: Path, tmp_path: Path) -> None:
+    one = _to_mcore.convert(model, tmp_path / "one", 2, 2, digests=True)
+    two = _to_mcore.convert(model, tmp_path / "two", 2, 2, digests=True, workers=2)
+    assert one["tensors_digest"] == two["tensors_digest"] == inspect(tmp_path / "two")["tensors_digest"]
+    assert names(tmp_path / "one") == names(tmp_path / "two")
+
+
+def test_failed_write_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+    save = torch.save
+
+    def failing(state: Any, path: str) -> None:
+        saved.append(path)
+        if len(saved) == 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(OSError, match="No space left"):
+        _to_mcore.convert(model, tmp_path / "out", 2, 2)
+    assert len(saved) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_killed_run_leaves_no_checkpoint(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies without cleaning up leaves no tracker, so nothing takes the rest for a checkpoint."""
+    monkeypatch.setattr(_to_mcore, "_write_tracker", lambda *_: os._exit(9))
+    child = multiprocessing.get_context("fork").Process(target=_to_mcore.convert, args=(model, tmp_path / "out", 1, 2))
+    child.start()
+    child.join(60)
+    monkeypatch.undo()
+    assert child.exitcode == 9
+    assert "latest_checkpointed_iteration.txt" not in names(tmp_path / "out")
+    with pytest.raises(WorkerError, match="is not empty"):
+        _to_mcore.convert(model, tmp_path / "out", 1, 2)
+
+
+def test_child_that_dies_is_an_error(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_to_mcore, "write_rank", lambda *_: os._exit(9))
+    with pytest.raises(WorkerError, match="ended from outside"):
+        _to_mcore.convert(model, tmp_path / "out", 2, 2, workers=2)
+    assert not (tmp_path / "out").exists()
+
+
+def save_like_a_run(out: Path, code: Any) -> None:
+    """Put into a converted rank file what a training run adds: an optimizer, an enum of Megatron, an object."""
+    path = next(out.rglob("model_optim_rng.pt"))
+    state = torch.load(path, weights_only=False)
+    state["optimizer"] = {"state": torch.ones(3), "code": code}
+    module = types.ModuleType("megatron_for_test")
+    module.Kind = enum.Enum("Kind", {"one": 1}, module="megatron_for_test")  # type: ignore[attr-defined]
+    sys.modules["megatron_for_test"] = module
+    state["args"].model_type = module.Kind.one  # type: ignore[attr-defined]
+    torch.save(state, path)
+    del sys.modules["megatron_for_test"]
+
+
+class Intruder:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (str(self.mark),))
+
+
+def test_pickles_of_a_run_are_read_without_running_them(model: Path, tmp_path: Path) -> None:
+    _to_mcore.convert(model, tmp_path / "out", 1, 1)
+    before = inspect(tmp_path / "out")
+    save_like_a_run(tmp_path / "out", Intruder(tmp_path / "mark"))
+    after = inspect(tmp_path / "out")
+    assert not (tmp_path / "mark").exists()
+    assert after["tensors_digest"] == before["tensors_digest"]
+    assert after["files"]["release/mp_rank_00/model_optim_rng.pt"]["args"]["hidden_size"] == 16
+    _to_hf.convert(tmp_path / "out", model, tmp_path / "back")
+    for path in model.glob("*.safetensors"):
+        assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes()
+
+
+def edit(path: Path, key: str, value: Any) -> None:
+    state = torch.load(path, weights_only=False)
+    state["model"][key] = value
+    torch.save(state, path)
+
+
+def test_copies_that_differ_are_refused(model: Path, tmp_path: Path) -> None:
+    _to_mcore.convert(model, tmp_path / "out", 2, 1)
+    edit(
+        tmp_path / "out/release/mp_rank_01/model_optim_rng.pt",
+        "decoder.final_layernorm.weight",
+        torch.zeros(16).bfloat16(),
+    )
+    with pytest.raises(WorkerError, match=r"model\.norm\.weight: the copies on the ranks 0_0 and 1_0 differ"):
+        _to_hf.convert(tmp_path / "out", model, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_tied_output_that_drifted_is_a_warning(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "hf", tie_word_embeddings=True)
+    _to_mcore.convert(model, tmp_path / "out", 1, 2)
+    edit(
+        tmp_path / "out/release/mp_rank_00_001/model_optim_rng.pt",
+        "output_layer.weight",
+        torch.zeros(31, 16).bfloat16(),
+    )
+    assert (
+        "differs from the tied embedding" in _to_hf.convert(tmp_path / "out", model, tmp_path / "back")["warnings"][0]
+    )
+
+
+def test_trained_values_come_back(model: Path, tmp_path: Path) -> None:
+    """An iteration saved by a run, found through its tracker."""
+    _to_mcore.convert(model, tmp_path / "run", 1, 1, tracker="iteration")
+    (tmp_path / "run/iter_0000001").rename(tmp_path / "run/iter_0000020")
+    (tmp_path / "run/latest_checkpointed_iteration.txt").write_text("20\n")
+    path = tmp_path / "run/iter_0000020/mp_rank_00/model_optim_rng.pt"
+    edit(path, "decoder.final_layernorm.weight", torch.full((16,), 2.0).bfloat16())
+    result = _to_hf.convert(tmp_path / "run", model, tmp_path / "back")
+    assert (result["iteration"], result["tracker"]) == ("iter_0000020", "20")
+    again = _to_mcore.convert(tmp_path / "back", tmp_path / "again", 1, 1, digests=True)
+    assert again["tensors_digest"] == inspect(tmp_path / "run/iter_0000020")["tensors_digest"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "neither a number"), ("soon", "neither a number"), ("7", "names iter_0000007")]
+)
+def test_trackers_that_lead_nowhere(model: Path, tmp_path: Path, text: str, words: str) -> None:
+    _to_mcore.convert(model, tmp_path / "out", 1, 1)
+    (tmp_path / "out/latest_checkpointed_iteration.txt").write_text(text)
+    with pytest.raises(WorkerError, match=words):
+        inspect(tmp_path / "out")
+
+
+def test_truncated_rank_file_is_named(model: Path, tmp_path: Path) -> None:
+    _to_mcore.convert(model, tmp_path / "out", 1, 1)
+    path = tmp_path / "out/release/mp_rank_00/model_optim_rng.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WorkerError, match=r"model_optim_rng\.pt \(\d+ bytes\) cannot be read"):
+        _mcore.load_rank(path)
+
+
+def test_checkpoint_of_another_model(model: Path, tmp_path: Path) -> None:
+    _to_mcore.convert(model, tmp_path / "out", 1, 1)
+    other = make_model(tmp_path / "other", num_hidden_layers=3)
+    with pytest.raises(WorkerError, match="has 4 layers"):
+        _to_hf.convert(tmp_path / "out", other, tmp_path / "back")
+    wide = make_model(tmp_path / "wide", intermediate_size=26)
+    with pytest.raises(WorkerError, match=r"has shape \[48, 16\]"):
+        _to_hf.convert(tmp_path / "out", wide, tmp_path / "back")
+
+
+def test_smallest_namespace_upstream_needs(model: Path, tmp_path: Path) -> None:
+    _to_mcore.convert(model, tmp_path / "out", 2, 2, layers_per_stage=[1, 3])
+    args = _mcore.load_rank(tmp_path / "out/release/mp_rank_00_001/model_optim_rng.pt")["args"]
+    assert isinstance(args, argparse.Namespace)
+    figures = (args.num_layers, args.hidden_size, args.num_attention_heads, args.add_position_embedding)
+    assert figures == (4, 16, 4, True)
+    assert (args.tensor_model_parallel_size, args.pipeline_model_parallel_size, args.num_layer_list) == (2, 2, "1,3")
+    assert args.padded_vocab_size == 32
