@@ -93,4 +93,4 @@ def either(values: Sequence[Any]) -> str:
 def closest(name: str, known: Iterable[str]) -> str:
     """Return the known name that a mistyped one most likely meant, or all of them where none is near."""
     names = sorted(known)
-    return either(difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)) or ", ".join(names)
+    return either(difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)) or ", ".join(names)

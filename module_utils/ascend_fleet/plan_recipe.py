@@ -115,8 +115,8 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
         dataset=dataset,
         arguments=arguments,
         environment={str(key): str(value) for key, value in full.get("environment", {}).items()},
-        **numbers,  # type: ignore[arg-type]  # a None among them was refused above
-        **optional,  # type: ignore[arg-type]
+        **numbers,
+        **optional,
     )
 
 

@@ -109,8 +109,8 @@ def _flattened(config: Mapping[str, Any]) -> Dict[str, Any]:
     return values
 
 
-def _sizes(values: Mapping[str, Any], findings: Findings) -> Dict[str, int]:
-    sizes: Dict[str, int] = {}
+def _sizes(values: Mapping[str, Any], findings: Findings) -> Dict[str, Any]:
+    sizes: Dict[str, Any] = {}
     for key, name in SIZES.items():
         number = as_int(values.get(key))
         if values.get(key) is None:
