@@ -28,7 +28,9 @@ options:
     elements: str
     default: []
   release_overrides:
-    description: Values of this site that replace those of the release row, in its structure.
+    description:
+      - Values of this site that replace those of the release row, in its structure. C(commits), a mapping of source to full commit,
+        is short for the commits below C(sources).
     type: dict
     default: {}
   recipe:

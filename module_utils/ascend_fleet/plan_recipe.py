@@ -90,7 +90,7 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
     if any(not isinstance(full.get(section), Mapping) for section in SECTIONS):
         return None
     reader = _Reader(full, findings)
-    numbers = {
+    numbers: Dict[str, Any] = {
         **{key: reader.number("parallel", key, 1) for key in ("tp", "pp", "cp")},
         **{
             key: reader.number("train", key)
@@ -99,7 +99,7 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
         "vocab_divisible_by": reader.number("train", "vocab_divisible_by", 1),
         "seed": reader.number("train", "seed", least=0),
     }
-    optional = {
+    optional: Dict[str, Any] = {
         "dp": reader.optional("parallel", "dp"),
         "padded_vocab_size": reader.optional("train", "padded_vocab_size"),
     }

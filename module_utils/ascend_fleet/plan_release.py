@@ -36,6 +36,13 @@ def changed_paths(base: Mapping[str, Any], changes: Mapping[str, Any], prefix: s
     return paths
 
 
+def _spelled_out(overrides: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return overrides in the row's structure: `commits` (source -> commit) is short for the commits below `sources`."""
+    rest = {key: value for key, value in overrides.items() if key != "commits"}
+    commits = {"sources": {name: {"commit": commit} for name, commit in overrides.get("commits", {}).items()}}
+    return merged(commits, rest) if overrides.get("commits") else rest
+
+
 def read_release(
     row: Mapping[str, Any], overrides: Mapping[str, Any], architecture: str, findings: Findings
 ) -> Dict[str, Any]:
@@ -47,13 +54,14 @@ def read_release(
             remedy="Complete the file in releases/.",
         )  # fmt: skip
         return {}
-    mixed = changed_paths(row, overrides)
+    changes = _spelled_out(overrides)
+    mixed = changed_paths(row, changes)
     if mixed:
         findings.warn(
             "release-mixed",
             f"Release {row['name']} is mixed: {', '.join(mixed)} come from this site and not from the release row.",
         )
-    full = merged(row, overrides)
+    full = merged(row, changes)
     commits, branches = _sources(full, findings)
     return {
         "name": str(full["name"]),

@@ -166,3 +166,11 @@ def test_a_site_may_change_the_row_and_is_told_so() -> None:
     assert made["release"]["branches"]["MindSpeed"] == "2.0.0_core_r0.8.0"
     assert made["release"]["mixed"] == ["image.name", "sources.MindSpeed.commit"]
     assert any("mixed: image.name, sources.MindSpeed.commit" in text for text in made["warnings"])
+
+
+def test_commits_have_a_short_form() -> None:
+    commits = {"MindSpeed": "1" * 40, "Megatron-LM": "2" * 40}
+    short = given.make(release_overrides={"commits": commits, "cann": "8.0.RC3"})
+    long = {"sources": {name: {"commit": commit} for name, commit in commits.items()}, "cann": "8.0.RC3"}
+    assert short["release"]["commits"]["MindSpeed"] == "1" * 40
+    assert short["release"] == given.make(release_overrides=long)["release"]
