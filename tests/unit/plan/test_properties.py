@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.module_utils.ascend_fleet.errors import ProblemsError
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.unit.plan import given
@@ -55,24 +56,24 @@ def fitting(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def anything(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw sizes that mostly do not fit."""
-    small = st.integers(1, 6)
+    """Draw sizes of which about one in seven fits, by chance: small ones, and numbers with many divisors to be divided."""
+    small = st.sampled_from([1, 1, 1, 2, 2, 3, 4])
     overrides = {name: draw(small) for name in ("tp", "pp", "cp", "micro_batch_size")}
     overrides |= {
-        "global_batch_size": draw(st.integers(1, 24)),
-        "seq_length": draw(st.sampled_from([12, 24, 30, 48, 64])),
+        "global_batch_size": draw(st.sampled_from([24, 48, 72, 7])),
+        "seq_length": draw(st.sampled_from([24, 48, 30, 64])),
     }
-    groups = draw(small)
-    heads = groups * draw(st.integers(1, 3))
+    groups = draw(st.sampled_from([12, 6, 4]))
+    heads = groups * draw(st.integers(1, 2))
     model = given.config(
-        num_hidden_layers=draw(st.integers(1, 8)),
+        num_hidden_layers=draw(st.sampled_from([12, 24, 6, 5])),
         num_attention_heads=heads,
         num_key_value_heads=groups,
         hidden_size=heads * 8,
-        intermediate_size=draw(st.sampled_from([12, 24, 60])),
+        intermediate_size=draw(st.sampled_from([24, 60, 50])),
         max_position_embeddings=48,
     )
-    fleet = given.hosts(draw(st.integers(1, 4)), tuple(range(draw(st.integers(1, 8)))))
+    fleet = given.hosts(draw(st.integers(1, 4)), tuple(range(draw(st.sampled_from([12, 6, 4, 1])))))
     return {"overrides": overrides, "model": model, "fleet": fleet}
 
 
@@ -83,6 +84,7 @@ def only_refused_for_the_index_cache(case: dict[str, Any], error: ProblemsError)
     return codes == {"index-cache"} and not case["shared_storage"] and tp < per_host and per_host % tp != 0
 
 
+@settings(deadline=None)  # the machine may be busy; nothing here is about time
 @for_all(fitting())
 def test_an_accepted_plan_covers_everything_once(case: dict[str, Any]) -> None:
     try:
@@ -103,6 +105,7 @@ def test_an_accepted_plan_covers_everything_once(case: dict[str, Any]) -> None:
         assert rank["rank"] == rank["tp"] + tp * (rank["cp"] + cp * (rank["dp"] + dp * rank["pp"]))
 
 
+@settings(deadline=None)  # the machine may be busy; nothing here is about time
 @for_all(fitting())
 def test_shards_are_exactly_those_that_the_ranks_load(case: dict[str, Any]) -> None:
     made = given.make(row=RELEASE, wanted=RECIPE, **{**case, "shared_storage": True})
@@ -121,6 +124,7 @@ def test_shards_are_exactly_those_that_the_ranks_load(case: dict[str, Any]) -> N
     assert 0 <= made["model"]["padded_vocab"] - made["model"]["vocab"] < made["tp"]
 
 
+@settings(deadline=None)  # the machine may be busy; nothing here is about time
 @for_all(anything())
 def test_refused_exactly_when_something_does_not_divide(case: dict[str, Any]) -> None:
     wanted, model, fleet = case["overrides"], case["model"], case["fleet"]
