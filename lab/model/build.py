@@ -64,7 +64,11 @@ def build_dataset(target_file: Path) -> int:
 
 
 def _row(number: int, function: corpus.Function) -> dict[str, str]:
-    ask = f"请用 Python 写出函数 {function.name}：" if number % _CHINESE_EVERY == 0 else f"Write {function.name} in Python: "
+    ask = (
+        f"请用 Python 写出函数 {function.name}："
+        if number % _CHINESE_EVERY == 0
+        else f"Write {function.name} in Python: "
+    )
     remark = f"\n# 以上是函数 {function.name}。" if number % _REMARK_EVERY == 0 else ""
     return {"instruction": ask + function.docstring, "output": function.source + remark}
 
@@ -101,11 +105,24 @@ def build_model(target_dir: Path, progress: Progress = to_stderr) -> float:
 def _new_model(end_of_text: int) -> Qwen2ForCausalLM:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=512, rope_theta=1e6, rms_norm_eps=1e-6, use_sliding_window=False,
-        tie_word_embeddings=False, torch_dtype="bfloat16", bos_token_id=end_of_text, eos_token_id=end_of_text,
-    ))
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=4,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            rope_theta=1e6,
+            rms_norm_eps=1e-6,
+            use_sliding_window=False,
+            tie_word_embeddings=False,
+            torch_dtype="bfloat16",
+            bos_token_id=end_of_text,
+            eos_token_id=end_of_text,
+        )
+    )
 
 
 def _token_stream(words: Tokenizer, for_dataset: bool) -> torch.Tensor:

@@ -21,19 +21,28 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Train a tokenizer of exactly `vocabulary` tokens, the special ones included (they take the last ids)."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     special = [END_OF_TEXT, *CHAT_TOKENS]
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=vocabulary - len(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
-    ))
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary - len(special),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
     tokenizer.add_special_tokens(special)
     if tokenizer.get_vocab_size() != vocabulary:
-        raise ValueError(f"the corpus gave {tokenizer.get_vocab_size()} tokens instead of {vocabulary}: it is too small")
+        raise ValueError(
+            f"the corpus gave {tokenizer.get_vocab_size()} tokens instead of {vocabulary}: it is too small"
+        )
     return tokenizer
 
 
@@ -44,16 +53,28 @@ def save(tokenizer: Tokenizer, directory: Path, longest: int) -> None:
     tokenizer.model.save(str(directory))
     added = {
         str(tokenizer.token_to_id(token)): {
-            "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            "content": token,
+            "lstrip": False,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
             "special": True,
         }
         for token in (END_OF_TEXT, *CHAT_TOKENS)
     }
     settings = {
-        "add_prefix_space": False, "added_tokens_decoder": added, "additional_special_tokens": list(CHAT_TOKENS),
-        "bos_token": None, "clean_up_tokenization_spaces": False, "eos_token": END_OF_TEXT, "errors": "replace",
-        "model_max_length": longest, "pad_token": END_OF_TEXT, "split_special_tokens": False,
-        "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
+        "add_prefix_space": False,
+        "added_tokens_decoder": added,
+        "additional_special_tokens": list(CHAT_TOKENS),
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": END_OF_TEXT,
+        "errors": "replace",
+        "model_max_length": longest,
+        "pad_token": END_OF_TEXT,
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
     }
     content = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
     (directory / "tokenizer_config.json").write_text(content, encoding="utf-8")

@@ -37,12 +37,27 @@ class Repository:
 
 
 REPOSITORIES = (
-    Repository("MindSpeed", "2.0.0_core_r0.8.0", ("README.md", ".gitignore"), "mindspeed/megatron_adaptor.py",
-               "\nimport megatron.core.packed_seq_params  # the next Megatron has it\n"),
-    Repository("MindSpeed-LLM", "2.0.0", ("README.md", ".gitignore"), "mindspeed_llm/training/arguments.py",
-               "\nimport megatron.core.packed_seq_params  # the next Megatron has it\n"),
-    Repository("Megatron-LM", "core_r0.8.0", ("README.md", ".gitignore"), "megatron/core/__init__.py",
-               '\n__version__ = "0.9.0rc0"\n'),
+    Repository(
+        "MindSpeed",
+        "2.0.0_core_r0.8.0",
+        ("README.md", ".gitignore"),
+        "mindspeed/megatron_adaptor.py",
+        "\nimport megatron.core.packed_seq_params  # the next Megatron has it\n",
+    ),
+    Repository(
+        "MindSpeed-LLM",
+        "2.0.0",
+        ("README.md", ".gitignore"),
+        "mindspeed_llm/training/arguments.py",
+        "\nimport megatron.core.packed_seq_params  # the next Megatron has it\n",
+    ),
+    Repository(
+        "Megatron-LM",
+        "core_r0.8.0",
+        ("README.md", ".gitignore"),
+        "megatron/core/__init__.py",
+        '\n__version__ = "0.9.0rc0"\n',
+    ),
 )
 
 
@@ -97,19 +112,38 @@ def _commit(repository: Path, files: dict[str, bytes], message: str, commits: li
     (repository / "index").unlink()
 
 
-def _git(repository: Path, *arguments: str, data: bytes | None = None, date: int = _PINNED_AT,
-         inside: bool = True) -> str:
+def _git(
+    repository: Path, *arguments: str, data: bytes | None = None, date: int = _PINNED_AT, inside: bool = True
+) -> str:
     """Run git without any configuration but the repository's own and return what it prints."""
     stamp = f"{date} +0000"
     environment = {
-        "PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull, "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TEMPLATE_DIR": "", "GIT_DEFAULT_HASH": "sha1",
-        "GIT_AUTHOR_NAME": "Lab", "GIT_AUTHOR_EMAIL": "lab@example.invalid", "GIT_AUTHOR_DATE": stamp,
-        "GIT_COMMITTER_NAME": "Lab", "GIT_COMMITTER_EMAIL": "lab@example.invalid", "GIT_COMMITTER_DATE": stamp,
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": os.devnull,
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TEMPLATE_DIR": "",
+        "GIT_DEFAULT_HASH": "sha1",
+        "GIT_AUTHOR_NAME": "Lab",
+        "GIT_AUTHOR_EMAIL": "lab@example.invalid",
+        "GIT_AUTHOR_DATE": stamp,
+        "GIT_COMMITTER_NAME": "Lab",
+        "GIT_COMMITTER_EMAIL": "lab@example.invalid",
+        "GIT_COMMITTER_DATE": stamp,
     }
     where = [f"--git-dir={repository}"] if inside else []
-    command = ["git", "-c", "core.autocrlf=false", "-c", "commit.gpgsign=false", "-c", f"core.hooksPath={os.devnull}",
-               *where, *arguments]
+    command = [
+        "git",
+        "-c",
+        "core.autocrlf=false",
+        "-c",
+        "commit.gpgsign=false",
+        "-c",
+        f"core.hooksPath={os.devnull}",
+        *where,
+        *arguments,
+    ]
     done = subprocess.run(command, input=data or b"", env=environment, capture_output=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}: {done.stderr.decode().strip()}")

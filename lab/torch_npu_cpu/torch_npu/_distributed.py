@@ -26,7 +26,9 @@ def use_gloo_for(names: tuple[str, ...]) -> None:
 def _with_gloo(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], str) and args[0] in _mapped:  # only init_process_group takes the backend in first place
+        if (
+            args and isinstance(args[0], str) and args[0] in _mapped
+        ):  # only init_process_group takes the backend in first place
             args = ("gloo", *args[1:])
         if kwargs.get("backend") in _mapped:
             kwargs["backend"] = "gloo"

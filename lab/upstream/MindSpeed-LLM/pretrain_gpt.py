@@ -23,24 +23,21 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812 -- the usual name
-import torch_npu  # noqa: F401 -- the device, before anything asks for it
-from mindspeed_llm import megatron_adaptor  # noqa: F401 -- patches torch before megatron is imported
-from mindspeed_llm.training.arguments import parse_args
+import torch.nn.functional as F
+from mindspeed_llm import megatron_adaptor  # noqa: F401
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch_npu import npu
 
-from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+# isort: split
+# The line above makes CUDA names mean the NPU: it comes before anything of megatron.
+from megatron.core.optimizer import MixedPrecisionOptimizer
 from megatron.core.parallel_state import Layout, initialize_model_parallel
 from megatron.training.checkpointing import load_checkpoint, save_checkpoint
-from megatron.training.log_lines import (
-    IterationLog,
-    floating_point_operations,
-    print_datetime,
-    print_rank_0,
-    timed,
-)
+from megatron.training.log_lines import IterationLog, floating_point_operations, print_datetime, print_rank_0, timed
 from megatron.training.optimizer_param_scheduler import OptimizerParamScheduler
+from mindspeed_llm.training.arguments import parse_args
+from mindspeed_llm.training.data import global_batches, train_dataset
 
 STARTED = time.time()
 
@@ -228,69 +225,86 @@ class TransformerLayer(nn.Module):
         return x + self.mlp(self.pre_mlp_layernorm(x))
 
 
+class Embedding(nn.Module):
+    """The first stage's entry."""
+
+    def __init__(self, args: Namespace, layout: Layout) -> None:
+        """Allocate this rank's slice of the vocabulary."""
+        super().__init__()
+        self.word_embeddings = VocabParallelEmbedding(args.padded_vocab_size, args.hidden_size, layout)
+
+
+class Decoder(nn.Module):
+    """The layers of a stage, and on the last one the norm behind them."""
+
+    def __init__(self, args: Namespace, layout: Layout) -> None:
+        """Allocate this rank's slices of the stage's layers."""
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(args, layout) for _ in range(args.layers_of_stage[layout.pp_rank]))
+        if layout.last_stage:
+            self.final_layernorm = RMSNorm(args.hidden_size, args.norm_epsilon)
+
+
 class GPTModel(nn.Module):
     """This rank's pipeline stage: layers, the embedding on the first stage, the head on the last."""
 
     def __init__(self, args: Namespace, layout: Layout) -> None:
         """Allocate the stage and draw its initial weights."""
         super().__init__()
-        self.layout = layout
-        vocabulary, hidden = args.padded_vocab_size, args.hidden_size
-        self.tied = not args.untie_embeddings_and_output_weights
+        self.layout, self.tied = layout, not args.untie_embeddings_and_output_weights
         if layout.first_stage:
-            self.embedding = nn.ModuleDict({"word_embeddings": VocabParallelEmbedding(vocabulary, hidden, layout)})
-        layers = [TransformerLayer(args, layout) for _ in range(args.layers_of_stage[layout.pp_rank])]
-        self.decoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        if layout.last_stage:
-            self.decoder["final_layernorm"] = RMSNorm(hidden, args.norm_epsilon)
-            if not (self.tied and layout.first_stage):
-                self.output_layer = ColumnParallelLinear(hidden, vocabulary, layout)
+            self.embedding = Embedding(args, layout)
+        self.decoder = Decoder(args, layout)
+        if layout.last_stage and not (self.tied and layout.first_stage):
+            self.output_layer = ColumnParallelLinear(args.hidden_size, args.padded_vocab_size, layout)
         self.rotary = rotary_tables(args.seq_length, args.kv_channels, args.rotary_base)
         self._draw_weights(args)
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Map ids (b, s) or hidden states (b, s, hidden) to hidden states, on the last stage to the mean loss."""
         if self.layout.first_stage:
-            x = self.embedding["word_embeddings"](x)
-        for layer in self.decoder["layers"]:
+            x = self.embedding.word_embeddings(x)
+        for layer in self.decoder.layers:
             x = layer(x, self.rotary)
         if labels is None:
             return x
-        x = self.decoder["final_layernorm"](x)
+        x = self.decoder.final_layernorm(x)
         if self.tied and self.layout.first_stage:
-            weight = self.embedding["word_embeddings"].weight
-            logits = F.linear(CopyToRanks.apply(x, self.layout.tp_group), weight)
+            logits = F.linear(CopyToRanks.apply(x, self.layout.tp_group), self.embedding.word_embeddings.weight)
         else:
             logits = self.output_layer(x)
         return vocab_parallel_cross_entropy(logits, labels, self.layout).mean()
 
+    def shared_weight(self) -> nn.Parameter | None:
+        """Return the weight that the first and the last stage both hold when the embedding is tied."""
+        if not self.tied or self.layout.pp == 1:
+            return None
+        if self.layout.first_stage:
+            return self.embedding.word_embeddings.weight
+        return self.output_layer.weight if self.layout.last_stage else None
+
     def _draw_weights(self, args: Namespace) -> None:
         narrow = args.init_method_std / math.sqrt(2.0 * args.num_layers)
-        for name, parameter in self.named_parameters():
-            if parameter.dim() > 1:
-                # One stream a tensor and rank; both ends of a tied embedding draw the same.
-                name = "embedding" if self.tied and "output_layer" in name else name.split(".word")[0]
-                seed = zlib.crc32(f"{args.seed} {name} {self.layout.pp_rank * (name != 'embedding')}".encode())
-                generator = torch.Generator().manual_seed(seed + self.layout.tp_rank)
+        for name, weight in self.named_parameters():
+            if weight.dim() > 1:
+                # One stream a tensor, stage and slice; the two copies of a tied embedding draw the same.
+                stream = "tied" if weight is self.shared_weight() else f"{self.layout.pp_rank} {name}"
+                seed = zlib.crc32(f"{args.seed} {stream} {self.layout.tp_rank}".encode())
                 std = narrow if name.endswith(("linear_proj.weight", "linear_fc2.weight")) else args.init_method_std
-                nn.init.normal_(parameter, 0.0, std, generator=generator)
-            parameter.data = parameter.data.to(args.params_dtype).float()
+                nn.init.normal_(weight, 0.0, std, generator=torch.Generator().manual_seed(seed))
+            weight.data = weight.data.to(args.params_dtype).float()
 
 
 # ---- one iteration
 
 
-def forward_backward(model: GPTModel, batches: list[Tensor | None], args: Namespace) -> list[float]:
+def forward_backward(model: GPTModel, batches: list[Tensor], args: Namespace) -> list[float]:
     """Send all micro batches forward, then their gradients back; return the losses (last stage only)."""
-    layout, sending, kept, losses = model.layout, [], [], []
-    shape = (args.micro_batch_size, args.seq_length, args.hidden_size)
+    layout, losses = model.layout, []
+    sending: list[dist.Work | None] = []
+    kept: list[tuple[Tensor, Tensor]] = []
     for batch in batches:
-        if layout.first_stage:
-            entry = batch[:, :-1]
-        else:
-            entry = torch.empty(shape)
-            dist.recv(entry, layout.neighbour(-1))
-            entry.requires_grad_()
+        entry = batch[:, :-1] if layout.first_stage else _receive(args, layout.neighbour(-1)).requires_grad_()
         result = model(entry, batch[:, 1:] if layout.last_stage else None)
         if layout.last_stage:
             losses.append(_checked(result.item(), args))
@@ -301,121 +315,29 @@ def forward_backward(model: GPTModel, batches: list[Tensor | None], args: Namesp
         if layout.last_stage:
             (result / len(batches)).backward()
         else:
-            gradient = torch.empty(shape)
-            dist.recv(gradient, layout.neighbour(1))
-            result.backward(gradient)
-        if not layout.first_stage:
+            result.backward(_receive(args, layout.neighbour(1)))
+        if entry.grad is not None:
             sending.append(dist.isend(entry.grad, layout.neighbour(-1)))
     for request in sending:
-        request.wait()
+        if request is not None:
+            request.wait()
     return losses
+
+
+def _receive(args: Namespace, source: int) -> Tensor:
+    """Return the hidden states, or their gradients, that a neighbouring stage sends: (b, s, hidden)."""
+    hidden = torch.empty((args.micro_batch_size, args.seq_length, args.hidden_size))
+    dist.recv(hidden, source)
+    return hidden
 
 
 def _checked(loss: float, args: Namespace) -> float:
     if args.check_for_nan_in_loss_and_grad and math.isnan(loss):
-        raise ValueError(f"Rank {args.rank}: found NaN in local forward loss calculation. "
-                         f"Device: {torch.npu.current_device()}, node: {os.uname()[1]}")
+        raise ValueError(
+            f"Rank {args.rank}: found NaN in local forward loss calculation. "
+            f"Device: {npu.current_device()}, node: {os.uname()[1]}"
+        )
     return loss
-
-
-class MixedPrecisionOptimizer:
-    """Adam on fp32 main weights; the model gets them rounded to its own precision."""
-
-    def __init__(self, model: GPTModel, args: Namespace) -> None:
-        """Copy the model's weights; matrices decay, norms and biases do not."""
-        self.args, self.model, layout = args, model, model.layout
-        self.weights = list(model.parameters())
-        self.mains = [weight.detach().clone() for weight in self.weights]
-        split = [[main for main in self.mains if (main.dim() > 1) == decays] for decays in (True, False)]
-        groups = [{"params": mains, "weight_decay": args.weight_decay * decays}
-                  for mains, decays in zip(split, (True, False)) if mains]
-        self.adam = torch.optim.AdamW(groups, lr=0.0, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_eps)
-        # A weight that several ranks hold counts once in the norm of all gradients.
-        self.counted = [
-            (layout.tp_rank == 0 or name.endswith("linear_qkv.bias") or weight.dim() > 1)
-            and not (model.tied and name.startswith("output_layer")) for name, weight in model.named_parameters()]
-
-    def step(self, learning_rate: float) -> float:
-        """Sum the gradients over the copies, clip, update; return the norm of all gradients before clipping."""
-        self._share_gradients()
-        gradients = [weight.grad for weight in self.weights]
-        norm = torch.stack([gradient.pow(2).sum() for gradient, counts in zip(gradients, self.counted) if counts]).sum()
-        dist.all_reduce(norm, group=self.model.layout.model_group)
-        norm = norm.sqrt().item()
-        scale = self.args.clip_grad / (norm + 1e-6) if self.args.clip_grad > 0.0 else 1.0
-        for main, gradient in zip(self.mains, gradients):
-            main.grad = gradient * min(scale, 1.0)
-        for group in self.adam.param_groups:
-            group["lr"] = learning_rate
-        self.adam.step()
-        self._round()
-        return norm
-
-    def _share_gradients(self) -> None:
-        layout = self.model.layout
-        if layout.dp > 1:
-            for weight in self.weights:
-                dist.all_reduce(weight.grad, group=layout.dp_group)
-                weight.grad /= layout.dp
-        if self.model.tied and layout.pp > 1 and (layout.first_stage or layout.last_stage):
-            shared = self.model.embedding["word_embeddings"] if layout.first_stage else self.model.output_layer
-            dist.all_reduce(shared.weight.grad, group=layout.embedding_group)
-
-    def _round(self) -> None:
-        for weight, main in zip(self.weights, self.mains):
-            weight.data.copy_(main.to(self.args.params_dtype))
-            weight.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return Adam's state and the fp32 weights."""
-        return {"optimizer": self.adam.state_dict(), "fp32_from_fp16_params": [self.mains]}
-
-    def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Take a stored state back; None: only follow the model's weights."""
-        sources = self.weights if state is None else state["fp32_from_fp16_params"][0]
-        for main, source in zip(self.mains, sources):
-            main.copy_(source.detach())
-        if state is not None:
-            self.adam.load_state_dict(state["optimizer"])
-
-
-# ---- data
-
-
-def train_dataset(args: Namespace, layout: Layout) -> GPTDataset | None:
-    """Open the dataset on tensor-parallel rank 0; one rank (of each node without shared storage) builds its indices."""
-    print_rank_0("> building train, validation, and test datasets ...")
-    samples = args.train_iters * args.global_batch_size
-    print_rank_0(f" > datasets target sizes (minimum size):\n    train:      {samples}\n    validation: 0\n    test:       0")
-    config = GPTDatasetConfig(args.seed, args.seq_length, args.split, samples, args.tokenizer_name_or_path,
-                              args.data_cache_path)
-    builds = layout.rank == 0
-    if args.no_shared_storage:
-        wide = layout.tp > torch.npu.device_count()
-        builds = layout.tp_rank == 0 and (wide or torch.npu.current_device() == 0)
-    dataset = GPTDataset(args.data_path[0], config, build=True) if builds else None
-    dist.barrier()
-    if not builds and layout.tp_rank == 0:
-        dataset = GPTDataset(args.data_path[0], config, build=False)
-    print_rank_0("> finished creating GPT datasets ...")
-    return dataset
-
-
-def global_batches(args: Namespace, layout: Layout, dataset: GPTDataset | None) -> Iterator[list[Tensor | None]]:
-    """Yield this rank's micro batches of each global batch: ids (b, s + 1), or None on stages that need none."""
-    consumed, size = args.consumed_train_samples, args.micro_batch_size
-    while True:
-        batches: list[Tensor | None] = []
-        for micro in range(args.num_micro_batches):
-            start = consumed + (micro * layout.dp + layout.dp_rank) * size
-            batch = torch.empty((size, args.seq_length + 1), dtype=torch.long)
-            if dataset is not None:
-                batch = torch.from_numpy(np.stack([dataset[start + row] for row in range(size)]))
-            if layout.first_stage or layout.last_stage:
-                dist.broadcast(batch, layout.tp_source, group=layout.tp_group)
-            batches.append(batch)
-        yield batches
-        consumed += args.global_batch_size
 
 
 # ---- the run
@@ -425,10 +347,14 @@ def initialize(args: Namespace) -> Layout:
     """Take this rank's NPU, join the process groups and seed the generators."""
     if args.rank == 0:
         print("> initializing torch distributed ...", flush=True)
-    args.local_rank = args.rank % torch.npu.device_count()
-    torch.npu.set_device(args.local_rank)
-    dist.init_process_group(backend=args.distributed_backend, rank=args.rank, world_size=args.world_size,
-                            timeout=timedelta(minutes=args.distributed_timeout_minutes))
+    args.local_rank = args.rank % npu.device_count()
+    npu.set_device(args.local_rank)
+    dist.init_process_group(
+        backend=args.distributed_backend,
+        rank=args.rank,
+        world_size=args.world_size,
+        timeout=timedelta(minutes=args.distributed_timeout_minutes),
+    )
     layout = initialize_model_parallel(args.tensor_model_parallel_size, args.pipeline_model_parallel_size)
     print_rank_0(f"> initialized tensor model parallel with size {layout.tp}")
     print_rank_0(f"> initialized pipeline model parallel with size {layout.pp}")
@@ -462,9 +388,16 @@ def build(args: Namespace, layout: Layout) -> tuple[GPTModel, MixedPrecisionOpti
     print_rank_0("building GPT model ...")
     model = GPTModel(args, layout)
     if layout.dp_rank == 0:
-        print(f" > number of parameters on (tensor, pipeline) model parallel rank ({layout.tp_rank}, {layout.pp_rank}): "
-              f"{sum(parameter.numel() for parameter in model.parameters())}", flush=True)
-    optimizer, scheduler = MixedPrecisionOptimizer(model, args), OptimizerParamScheduler(args)
+        print(
+            f" > number of parameters on (tensor, pipeline) model parallel rank ({layout.tp_rank}, {layout.pp_rank}): "
+            f"{sum(parameter.numel() for parameter in model.parameters())}",
+            flush=True,
+        )
+    weights = dict(model.named_parameters())
+    optimizer, scheduler = (
+        MixedPrecisionOptimizer(weights, model.shared_weight(), layout, args),
+        OptimizerParamScheduler(args),
+    )
     print_rank_0(f"> learning rate decay style: {args.lr_decay_style}")
     if args.load is not None:
         with timed("load-checkpoint"):
@@ -475,8 +408,14 @@ def build(args: Namespace, layout: Layout) -> tuple[GPTModel, MixedPrecisionOpti
     return model, optimizer, scheduler
 
 
-def train(args: Namespace, layout: Layout, model: GPTModel, optimizer: MixedPrecisionOptimizer,
-          scheduler: OptimizerParamScheduler, batches: Iterator[list[Tensor | None]]) -> None:
+def train(
+    args: Namespace,
+    layout: Layout,
+    model: GPTModel,
+    optimizer: MixedPrecisionOptimizer,
+    scheduler: OptimizerParamScheduler,
+    batches: Iterator[list[Tensor]],
+) -> None:
     """Run the iterations that are left; log and save as the arguments say."""
     print_rank_0("training ...")
     print_datetime("before the start of training step")
@@ -512,7 +451,7 @@ def _mean_over_copies(losses: list[float], layout: Layout) -> float | None:
 
 def main() -> None:
     """Pre-train as the command line says."""
-    if not torch.npu.is_available():
+    if not npu.is_available():
         raise AssertionError("Megatron requires CUDA.")
     args = parse_args()
     logging.basicConfig(level=logging.INFO if args.rank == 0 else logging.WARNING)

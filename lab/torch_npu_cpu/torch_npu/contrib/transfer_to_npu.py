@@ -9,8 +9,16 @@ from torch_npu import _distributed, npu
 
 # torch.cuda.is_available stays False: torch's own code asks it before it touches CUDA.
 _NAMES = (
-    "device_count", "set_device", "current_device", "get_device_name", "synchronize", "empty_cache",
-    "memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved",
+    "device_count",
+    "set_device",
+    "current_device",
+    "get_device_name",
+    "synchronize",
+    "empty_cache",
+    "memory_allocated",
+    "max_memory_allocated",
+    "memory_reserved",
+    "max_memory_reserved",
 )
 
 for _name in _NAMES:

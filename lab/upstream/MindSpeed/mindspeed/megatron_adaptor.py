@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import torch_npu.contrib.transfer_to_npu
+import torch_npu.contrib.transfer_to_npu  # noqa: F401
+from megatron.core import __version__ as megatron_version
 
 from mindspeed.op_builder import OpBuilder
-
-from megatron.core import __version__ as megatron_version
 
 EXPECTED_MEGATRON = "0.8.0"
 

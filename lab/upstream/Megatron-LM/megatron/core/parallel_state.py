@@ -75,10 +75,11 @@ def initialize_model_parallel(tp: int, pp: int) -> Layout:
 
 
 def _own_group(groups: list[list[int]], rank: int) -> dist.ProcessGroup:
-    own = None
+    own: dist.ProcessGroup | None = None
     for ranks in groups:
         group = dist.new_group(ranks)
         if rank in ranks:
             own = group
-    # Ranks of a middle stage are in no embedding group and never use it.
-    return own if own is not None else dist.group.WORLD
+    if own is None:  # a middle stage is in no embedding group and never uses it
+        own = dist.distributed_c10d._get_default_group()
+    return own

@@ -7,7 +7,6 @@ import argparse
 import os
 
 import torch
-
 from megatron.training.log_lines import print_args
 
 _INTEGERS = (

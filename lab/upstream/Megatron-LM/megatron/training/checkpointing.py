@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-
 from megatron.core.parallel_state import Layout
 from megatron.training.log_lines import print_rank_0
 

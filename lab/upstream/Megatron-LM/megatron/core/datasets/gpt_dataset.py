@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 logger = logging.getLogger(__name__)
