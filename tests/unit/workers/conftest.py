@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -22,3 +23,12 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def workers() -> Path:
     return REPOSITORY / "workers"
+
+
+@pytest.fixture(scope="session")
+def model_imports() -> None:
+    """Import what transformers imports at its first model, with Python's own sys.intern in place: Ansible, which other
+    tests load into this process, replaces that function with an object that torch._dynamo refuses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "intern", getattr(sys.intern, "unpatched_implementation", sys.intern))
+        importlib.import_module("torch._dynamo")
