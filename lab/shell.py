@@ -59,9 +59,12 @@ def long_work(text: str, every_s: float = 15.0) -> Iterator[None]:
 def attempt(argv: Sequence[str], data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run a command and hand back whatever came of it."""
     environment = {**os.environ, "LC_ALL": "C", "DOCKER_BUILDKIT": "0", "DOCKER_CLI_HINTS": "false"}
-    stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
     try:
-        return subprocess.run(argv, capture_output=True, check=False, env=environment, **stdin)  # type: ignore[call-overload, no-any-return]
+        if data is None:
+            return subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment, text=False
+            )
+        return subprocess.run(argv, input=data, capture_output=True, check=False, env=environment, text=False)
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]} is not installed; run `make setup`") from error
 

@@ -19,8 +19,7 @@ NO_DEVICE = -8005
 IN_USE = -8020
 HBM_MB = 65536
 IDLE_HBM_MB = 3314
-_BUSES = ("0000:C1:00.0", "0000:C2:00.0", "0000:81:00.0", "0000:82:00.0")
-_BUSES += ("0000:01:00.0", "0000:02:00.0", "0000:41:00.0", "0000:42:00.0")
+_BUSES = tuple(f"0000:{number}:00.0" for number in ("C1", "C2", "81", "82", "01", "02", "41", "42"))
 
 
 def view(root: Path, caller: int, host: int) -> Dict[str, Any]:
