@@ -46,13 +46,13 @@ def pieces() -> list[Piece]:
     """Everything that the staging host holds."""
     found = [
         Piece("image", images.tag("training").rpartition(":")[2], _build_archive),
-        Piece("git", _key("lab/upstream"), lambda target: _run_builder("lab.upstream.build", target / "git")),
-        Piece("model", _key("lab/model"), lambda target: _run_builder("lab.model.build", target)),
+        Piece("git", content_key("lab/upstream"), lambda target: _run_builder("lab.upstream.build", target / "git")),
+        Piece("model", content_key("lab/model"), lambda target: _run_builder("lab.model.build", target)),
     ]
     return [piece for piece in found if piece.name != "git" or (CLONE / "lab/upstream/build.py").exists()]
 
 
-def _key(folder: str) -> str:
+def content_key(folder: str) -> str:
     """A hash of a builder's sources, with the interpreter and torch that it works with."""
     digest = hashlib.sha256(f"{sys.version_info[:3]} {_torch_build()}".encode())
     for path in sorted((CLONE / folder).rglob("*")):
@@ -75,11 +75,11 @@ def ensure() -> list[Piece]:
     wanted = pieces()
     missing = [piece for piece in wanted if not piece.directory.is_dir()]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(_make, missing))
+        list(pool.map(make, missing))
     return wanted
 
 
-def _make(piece: Piece) -> None:
+def make(piece: Piece) -> None:
     """Build a piece beside its place and move it there whole."""
     place = piece.directory
     with long_work(f"making the staging content `{piece.name}`"):
@@ -118,6 +118,15 @@ def _run_builder(module: str, target: Path) -> None:
     """Run a builder as a program of its own, one thread: another builder works beside it."""
     target.mkdir(exist_ok=True)
     stream(["env", "OMP_NUM_THREADS=1", sys.executable, "-m", module, "--out", str(target)], say)
+
+
+def pinned_commits(content: list[Piece]) -> dict[str, str]:
+    """Repository name -> the commit that a release would pin, which each repository has as its one tag."""
+    found = {}
+    for piece in content:
+        for tag in piece.directory.glob("git/*.git/refs/tags/*"):
+            found[tag.parents[2].stem] = tag.read_text(encoding="utf-8").strip()
+    return dict(sorted(found.items()))
 
 
 def deliver(container: str, content: list[Piece]) -> None:

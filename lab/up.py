@@ -13,6 +13,7 @@ from lab.hosts import HOSTS, Plan
 from lab.shell import CLONE, SITE_PACKAGES, STATE, LabError, attempt, run, say
 
 ADDRESSES = STATE / "address"
+COMMITS = STATE / "commits.json"
 
 
 def need_engine() -> None:
@@ -38,7 +39,7 @@ def up() -> bool:
     if subnet is not None:
         plan = _plan(subnet, tags, content)
         if not _stale(plan):
-            _write_state(plan)
+            _write_state(plan, content)
             return False
     _replace(tags, content)
     return True
@@ -77,13 +78,15 @@ def _replace(tags: dict[str, str], content: list[staging.Piece]) -> None:
         if host.image == "staging":
             staging.deliver(host.container, content)
     hosts.start(stale, plan)
-    _write_state(plan)
+    _write_state(plan, content)
 
 
-def _write_state(plan: Plan) -> None:
-    """Write what ssh and the inventory read: known host keys and one address file per host."""
+def _write_state(plan: Plan, content: list[staging.Piece]) -> None:
+    """Write what ssh and the inventory read: known host keys, one address file per host, the commits to pin."""
     addresses = plan.addresses()
+    pins = json.dumps(staging.pinned_commits(content), indent=1)
     wanted = {keys.KNOWN_HOSTS: keys.known_hosts_text(addresses)}
+    wanted[COMMITS] = f"{pins}\n"
     wanted |= {ADDRESSES / name: f"{address}\n" for name, address in addresses.items()}
     for path, text in wanted.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Inventory script: the addresses that the lab chose, as literal values, so that they also show well in ansible's output.
+"""Inventory script: what the lab chose, its addresses and the commits of its stand-in repositories, as literal values.
 
 While the lab is down every host has a name for its address that says so in ssh's own message.
 """
@@ -10,21 +10,27 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-ADDRESSES = Path(__file__).resolve().parent.parent.parent / ".lab" / "address"
+STATE = Path(__file__).resolve().parent.parent.parent / ".lab"
 HOSTS = ("npu-1", "npu-2", "staging-1")
 LAB_IS_DOWN = "the-lab-is-not-up.run-make-lab-up"
 
 
 def address(name: str) -> str:
     """A host's address; LAB_IS_DOWN without a lab."""
-    path = ADDRESSES / name
+    path = STATE / "address" / name
     return path.read_text(encoding="utf-8").strip() if path.is_file() else LAB_IS_DOWN
+
+
+def commits() -> dict[str, str]:
+    """Repository -> the full commit to pin; empty without a lab."""
+    path = STATE / "commits.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def main() -> None:
     """Print the inventory as JSON (ansible asks with --list; host variables come along, so --host is never asked)."""
     variables = {name: {"ansible_host": address(name)} for name in HOSTS}
-    print(json.dumps({"lab": {"hosts": list(HOSTS)}, "_meta": {"hostvars": variables}}))
+    print(json.dumps({"lab": {"hosts": list(HOSTS), "vars": {"ascend_lab_commits": commits()}}, "_meta": {"hostvars": variables}}))
 
 
 if __name__ == "__main__":
