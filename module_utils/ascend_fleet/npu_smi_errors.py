@@ -40,7 +40,7 @@ Weighted = Tuple[int, Cause]
 
 _PATTERNS: Tuple[Tuple[str, re.Pattern[str]], ...] = (
     ("library_missing", re.compile(r"error while loading shared libraries: ([^:\s]+)")),
-    ("device_used", re.compile(r"(?:because the device is used|ret is (-8020))")),
+    ("device_used", re.compile(r"(?:the device is used\. )?ret is (-8020)|the device is used")),
     ("init_failed", re.compile(r"dcmi (?:model|module) initialized? failed\.?(?: ret is (-[0-9]{1,6}))?")),
     ("init_failed", re.compile(r"(DrvMngGetConsoleLogLevel) failed")),
     ("board_type", re.compile(r"npu get board type failed(?:\. ret is (-[0-9]{1,6}))?")),

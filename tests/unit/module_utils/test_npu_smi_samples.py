@@ -128,7 +128,7 @@ def test_the_warning_below_the_table() -> None:
 def test_hccn_answers() -> None:
     text = read("hccn/deepseekv3-4node-800I-A2-ip-ping-lldp-link-health-netdetect-gateway-tls.txt")
     topics = ("link", "ip", "gateway", "net_health", "netdetect", "tls")
-    port = parse_port(0, {topic: text for topic in topics})
+    port = parse_port(0, dict.fromkeys(topics, text))
     assert (port.link, port.address, port.netmask) == ("UP", "11.12.165.80", "255.255.255.0")
     assert (port.gateway, port.gateway_interface, port.net_health) == ("11.12.165.1", "eth0", "Success")
     assert (port.netdetect, port.tls_enabled, port.tls_preconfigured) == ("11.12.165.1", False, True)
