@@ -20,10 +20,24 @@ MAPPING = fixture("npu_smi/25.0.rc1/map-4x910B3.txt")
 OK = fixture("npu_smi/25.0.rc1/health-ok.txt")
 ALARM = fixture("npu_smi/25.0.rc1/health-alarm.txt")
 OURS, THEIRS = "a" * 64, "b" * 64
-FIELDS = (
-    "npu_id chip_id phy_id logic_id name generation health power_w temperature_c aicore_percent hbm_used_mb hbm_total_mb "
-    "memory_used_mb memory_total_mb bus_id processes"
-).split()
+FIELDS = [
+    "npu_id",
+    "chip_id",
+    "phy_id",
+    "logic_id",
+    "name",
+    "generation",
+    "health",
+    "power_w",
+    "temperature_c",
+    "aicore_percent",
+    "hbm_used_mb",
+    "hbm_total_mb",
+    "memory_used_mb",
+    "memory_total_mb",
+    "bus_id",
+    "processes",
+]
 PARAMS: dict[str, Any] = {"expected_chips": [2, 3], "allowed_container": "train", "minimum_driver": "25.0.RC1"}
 
 
