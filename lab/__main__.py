@@ -10,7 +10,7 @@ import time
 
 from lab import keys, up
 from lab.hosts import HOSTS
-from lab.shell import LabError, say
+from lab.shell import LabError, exclusive, say
 
 
 def main() -> int:
@@ -42,18 +42,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(_options: argparse.Namespace) -> int:
     begun = time.monotonic()
-    changed = up.up()
+    with exclusive():
+        changed = up.up()
     say(f"{'up' if changed else 'already up'} ({time.monotonic() - begun:.1f} s): {', '.join(h.name for h in HOSTS)}")
     return 0
 
 
 def _down(_options: argparse.Namespace) -> int:
-    up.down()
+    with exclusive():
+        up.down()
     return 0
 
 
 def _clean(_options: argparse.Namespace) -> int:
-    up.clean()
+    with exclusive():
+        up.clean()
     return 0
 
 

@@ -133,7 +133,7 @@ def all_containers() -> dict[str, str]:
     return {name: clone for name, _, clone in (line.partition("\t") for line in listed.splitlines())}
 
 
-def _archive(entries: dict[str, tuple[str, int]]) -> bytes:
+def pack(entries: dict[str, tuple[str, int]]) -> bytes:
     """A tar of files owned by root, with the directories of ssh closed to others."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -154,7 +154,7 @@ def create(host: Host, plan: Plan) -> None:
     if host.npus:
         run(["docker", "volume", "create", "--label", f"{LABEL}={host.name}", host.volume])
     run(["docker", "create", *labels, *create_arguments(host, plan)])
-    run(["docker", "cp", "-", f"{host.container}:/"], _archive(files(host, plan)))
+    run(["docker", "cp", "-", f"{host.container}:/"], pack(files(host, plan)))
 
 
 def start(hosts: Sequence[Host], plan: Plan) -> None:

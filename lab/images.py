@@ -63,13 +63,13 @@ def base_tag() -> str:
 def tag(name: str) -> str:
     """The name of the image `name` (server, staging, training), by a hash of its whole recipe."""
     digest = hashlib.sha256(base_tag().encode())
-    for target, source in _files(name):
+    for target, source in recipe_files(name):
         mode = "x" if os.access(source, os.X_OK) else "-"
         digest.update(f"{target} {mode} ".encode() + hashlib.sha256(source.read_bytes()).digest())
     return f"{REPOSITORY}/{name}:{digest.hexdigest()[:12]}"
 
 
-def _files(name: str) -> Iterator[tuple[str, Path]]:
+def recipe_files(name: str) -> Iterator[tuple[str, Path]]:
     """Every file of a recipe as (path in the build directory, source), in a stable order."""
     trees = [Overlay(RECIPES / name / "root", "/"), *OVERLAYS[name]]
     yield "Dockerfile", RECIPES / name / "Dockerfile"
@@ -97,7 +97,7 @@ def ensure(*names: str) -> dict[str, str]:
 
 def _build(name: str, image: str) -> None:
     with long_work(f"building the {name} image"), tempfile.TemporaryDirectory(prefix="lab-image-") as directory:
-        for target, source in _files(name):
+        for target, source in recipe_files(name):
             place = Path(directory) / target
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, place)

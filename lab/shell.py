@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import threading
@@ -54,6 +55,18 @@ def long_work(text: str, every_s: float = 15.0) -> Iterator[None]:
         done.set()
         reminder.join()
     say(f"{text}: done in {time.monotonic() - begun:.0f} s")
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Let one command at a time change this machine's lab; a second one says that it waits."""
+    with (cache_directory() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another lab command to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def attempt(argv: Sequence[str], data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:

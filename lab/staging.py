@@ -44,12 +44,11 @@ class Piece:
 
 def pieces() -> list[Piece]:
     """Everything that the staging host holds."""
-    found = [
+    return [
         Piece("image", images.tag("training").rpartition(":")[2], _build_archive),
         Piece("git", content_key("lab/upstream"), lambda target: _run_builder("lab.upstream.build", target / "git")),
         Piece("model", content_key("lab/model"), lambda target: _run_builder("lab.model.build", target)),
     ]
-    return [piece for piece in found if piece.name != "git" or (CLONE / "lab/upstream/build.py").exists()]
 
 
 def content_key(folder: str) -> str:
@@ -76,6 +75,8 @@ def ensure() -> list[Piece]:
     missing = [piece for piece in wanted if not piece.directory.is_dir()]
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(make, missing))
+    for piece in wanted:
+        os.utime(piece.directory)  # what was used last is pruned last
     return wanted
 
 
