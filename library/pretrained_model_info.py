@@ -11,7 +11,8 @@ short_description: Load the weights once through transformers
 version_added: "0.1.0"
 description:
   - Loads the weights in C(<work_root>/weights/current) in the training container, together with their configuration and tokenizer,
-    and computes the logits of a few tokens. On an NPU where there is one, else on the CPU; a model that does not fit is compared by structure alone.
+    and computes the logits of a few tokens. On an NPU where there is one, else on the CPU; a model that does not fit is compared by
+    structure alone.
   - The answer is kept beside the weights. A second run with the same weights and the same image does not load them again.
 options:
   work_root:
@@ -114,12 +115,6 @@ finite:
   returned: success
   type: bool
   sample: true
-warnings:
-  description: What the worker found remarkable.
-  returned: success
-  type: list
-  elements: str
-  sample: []
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module

@@ -120,7 +120,7 @@ def serve(root: str, request: str) -> None:
     except ValueError as error:
         raise Refused(f"the request is not understood ({error})") from error
     if words == [TAR_REQUEST]:
-        send_tar(root, tar_files(sys.stdin.read()), sys.stdout.buffer)
+        send_tar(root, tar_files(sys.stdin.buffer.read().decode("utf-8")), sys.stdout.buffer)
         return
     if not words or words[0] != "rsync":
         raise Refused("this key is good for fetching files and nothing else")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
 from .errors import CommandError, FleetError, InputError
-from .host import HASH_CHUNK, Host
+from .host import Host
 from .manifest import FileEntry
 from .serve import TAR_REQUEST
 
@@ -26,6 +26,7 @@ ALIAS = "fleet-source"
 REQUEST_LIMIT = 60_000  # bytes
 # Before 3.2.4 rsync gave names with other characters to the far shell as they are: such files go by tar.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_./+=@,%-]+")
+STREAM_CHUNK = 256 * 1024  # bytes; what a connection that breaks costs at most
 LOST_STATUS = (10, 12, 30, 35, 255)  # of rsync and ssh: the connection broke; what arrived is kept
 
 
@@ -230,7 +231,7 @@ def _store(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, offset:
     left = size - offset
     with open(path, "ab") as output:
         while left > 0:
-            chunk = stream.read(min(HASH_CHUNK, left))
+            chunk = stream.read(min(STREAM_CHUNK, left))
             if not chunk:
                 break
             output.write(chunk)

@@ -15,7 +15,7 @@ from .outcome import Outcome
 from .receipt import Store
 
 STAGE = "weights"
-KNOWN = ("architecture", "model_type", "parameters", "dtype", "device", "structure", "warnings")
+KNOWN = ("architecture", "model_type", "parameters", "dtype", "device", "structure")
 
 
 def show_model(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -71,4 +71,6 @@ def _remembered(host: Host, path: str, asked: Dict[str, Any]) -> Optional[Dict[s
 def _values(answer: Dict[str, Any]) -> Dict[str, Any]:
     """Return the module's own values; `finite` is None where no logits were computed (structure only)."""
     logits = answer.get("logits") or {}
-    return {**{name: answer.get(name) for name in KNOWN}, "finite": logits.get("finite")}
+    values = {**{name: answer.get(name) for name in KNOWN}, "finite": logits.get("finite")}
+    # Ansible shows these by itself.
+    return {**values, "warnings": answer.get("warnings") or []}
