@@ -31,7 +31,12 @@ from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dty
 from _safetensors import Shards
 
 Rank = Tuple[int, int]
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+# Integer type of the same size, and the exponent bits that are all set in NaN and Inf.
+EXPONENTS = {
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.float16: (torch.int16, 0x7C00),
+    torch.bfloat16: (torch.int16, 0x7F80),
+}
 
 
 @dataclass
@@ -74,7 +79,7 @@ def convert(
     target = _target_dtype(dtype, config, shards)
     sizes = {rank: rank_bytes(spec, split, rank, target) for rank in chosen}
     require_space(out, sum(sizes.values()) + 2**20 * len(sizes))
-    torch.set_num_threads(1 if workers > 1 else min(torch.get_num_threads(), 4))
+    torch.set_num_threads(1)  # copying is bound by memory: further threads only wait; forked processes must have none
     warnings = shards.warnings + unfinite(shards, spec, split, chosen)
     for warning in warnings:
         warn(warning)
@@ -122,7 +127,7 @@ def check_tensors(shards: Shards, spec: ModelSpec) -> None:
                 f"tensor {name} in {shards.place[name]} has shape {list(entry.shape)}, config.json asks for {list(shape)}",
                 "Take config.json and the shards from one revision of the model.",
             )
-        if entry.dtype not in FLOATS:
+        if entry.dtype not in EXPONENTS:
             raise WorkerError(
                 f"tensor {name} has the type {entry.dtype}", "Use weights in float32, float16 or bfloat16."
             )
@@ -162,11 +167,17 @@ def unfinite(shards: Shards, spec: ModelSpec, split: Split, ranks: Iterable[Rank
     names = {piece.source for rank in ranks for target in rank_targets(spec, split, *rank) for piece in target.pieces}
     found = []
     for name in sorted(names):
-        low, high = torch.aminmax(shards.tensor(name))
-        if not bool(torch.isfinite(low)) or not bool(torch.isfinite(high)):
+        if not is_finite(shards.tensor(name)):
             found.append(f"tensor {name} in {shards.place[name]} holds NaN or Inf")
         shards.release([name])
     return found
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Look for the exponent of NaN and Inf in the bits: works for every type in every torch, in small pieces."""
+    kind, exponent = EXPONENTS[tensor.dtype]
+    pieces = tensor.reshape(-1).view(kind).split(1 << 18)
+    return all(int((bits & exponent).amax()) != exponent for bits in pieces)
 
 
 def assemble(shards: Shards, target: Target, dtype: torch.dtype, through: Optional[torch.dtype]) -> torch.Tensor:

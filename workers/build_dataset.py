@@ -18,7 +18,7 @@ from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -64,7 +64,7 @@ def _encode(setting: Setting, documents: List[str]) -> Column:
         for document in ids:
             document.append(setting.tokenizer.eod)  # type: ignore[arg-type]  # checked before any work starts
     lengths = np.fromiter(map(len, ids), dtype="<i4", count=len(ids))
-    tokens = np.fromiter((token for document in ids for token in document), dtype="<i4", count=int(lengths.sum()))
+    tokens = np.fromiter(chain.from_iterable(ids), dtype="<i4", count=int(lengths.sum()))
     return Column(tokens.tobytes(), lengths.tobytes(), len(documents) - len(present))
 
 

@@ -187,6 +187,16 @@ def test_old_rotary_tables_are_left_out(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_finite_means_what_torch_means(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    assert _to_mcore.is_finite(torch.tensor([0.0, -0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype))
+    for value in (float("nan"), -float("nan"), float("inf"), -float("inf")):
+        tensor = torch.zeros(3, (1 << 20) // 2, dtype=dtype)
+        tensor[2, -1] = value
+        assert not _to_mcore.is_finite(tensor)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_inf_are_a_warning(tmp_path: Path, value: float) -> None:
     tensors = weights(config(), torch.bfloat16)
