@@ -47,9 +47,17 @@ def read_archive(path: str) -> List[ArchivedImage]:
                 if member.name in _JSON_MEMBERS and member.size < SMALL:
                     stream = archive.extractfile(member)
                     texts[member.name] = stream.read().decode("utf-8") if stream else ""
+            _read_to_end(archive)
     except (tarfile.TarError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, f"it cannot be read to its end ({error})") from error
     return _images(path, names, texts)
+
+
+def _read_to_end(archive: tarfile.TarFile) -> None:
+    """Read what follows the last member: only there does a compressed stream show that it is whole."""
+    rest = archive.fileobj
+    while rest is not None and rest.read(SMALL):
+        pass
 
 
 def choose(images: Sequence[ArchivedImage], reference: str, path: str) -> ArchivedImage:
