@@ -96,6 +96,10 @@ inputs:
   description: What decides about the checkpoint.
   returned: success
   type: dict
+parents:
+  description: Stage and fingerprint of what it is made from.
+  returned: success
+  type: dict
 artifact:
   description: Summary of the receipt (inputs, made_with, parents, number of files, bytes).
   returned: success

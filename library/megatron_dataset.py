@@ -90,6 +90,10 @@ inputs:
   description: What decides about the dataset.
   returned: success
   type: dict
+parents:
+  description: Stage and fingerprint of what it is made from.
+  returned: success
+  type: dict
 artifact:
   description: Summary of the receipt (inputs, made_with with documents and tokens per key, parents, number of files, bytes).
   returned: success

@@ -37,5 +37,12 @@ def prediction(host: Host, work_root: str, stage: str, needs: List[str]) -> Opti
     if not missing:
         return None
     action = f"{stage}: would be made once {' and '.join(missing)} is there"
-    values = {"artifact": None, "found": "absent", "fingerprint": None, "directory": None, "inputs": None}
+    values = {
+        "artifact": None,
+        "found": "absent",
+        "fingerprint": None,
+        "directory": None,
+        "inputs": None,
+        "parents": {},
+    }
     return Outcome(True, before={"found": ["absent"]}, after={"found": []}, actions=[action], values=values)

@@ -79,6 +79,7 @@ def convert(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
         return {"container": params["container"], "seconds": round(time.time() - started, 1), "worker": answer}
 
     store = Store(host, params["work_root"], STAGE)
-    outcome = converge(store, inputs, build, {"weights": weights.fingerprint}, params["verify"], check_mode)
-    outcome.values["inputs"] = inputs
+    parents = {"weights": weights.fingerprint}
+    outcome = converge(store, inputs, build, parents, params["verify"], check_mode)
+    outcome.values.update(inputs=inputs, parents=parents)
     return outcome

@@ -90,5 +90,5 @@ def preprocess(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
 
     parents = {"weights": weights.fingerprint, "corpus": corpus.fingerprint}
     outcome = converge(Store(host, root, STAGE), inputs, build, parents, params["verify"], check_mode)
-    outcome.values["inputs"] = inputs
+    outcome.values.update(inputs=inputs, parents=parents)
     return outcome
