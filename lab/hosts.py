@@ -79,6 +79,7 @@ def create_arguments(host: Host, plan: Plan) -> list[str]:
     for name, address in plan.addresses().items():
         if name != host.name:  # the engine writes a host's own line
             arguments += ["--add-host", f"{name}:{address}"]
+    arguments += ["--cap-add", "NET_ADMIN"]  # to take its default route away
     if host.npus:
         arguments += [*NESTED_ENGINE, "--volume", f"{host.volume}:/var/lib/docker"]
         arguments += ["--volume", f"{SITE_PACKAGES}:/opt/lab/site-packages:ro"]
@@ -143,7 +144,7 @@ def pack(entries: dict[str, tuple[str, int]]) -> bytes:
         for path, (text, mode) in entries.items():
             data = text.encode()
             entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(data), mode
+            entry.size, entry.mode, entry.mtime = len(data), mode, int(time.time())
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
 
