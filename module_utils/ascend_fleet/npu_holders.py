@@ -92,7 +92,7 @@ def _owner(
     if status is None:
         return None
     name = (_read(host, f"/proc/{pid}/comm") or "").strip()
-    command = " ".join((_read(host, f"/proc/{pid}/cmdline") or "").split("\0")).strip()
+    command = " ".join((_read(host, f"/proc/{pid}/cmdline") or "").replace("\0", " ").split())
     shown = (names.get(container) or container[:12]) if container else None
     since = _started(_read(host, f"/proc/{pid}/stat"), boot)
     return Owner(pid, _user(status.st_uid), (command or name)[:_COMMAND_LENGTH], name, shown, container, since)
