@@ -117,7 +117,7 @@ class PairReader:
             raise WorkerError(
                 f"{data} has {data.stat().st_size} bytes, its index describes {total}", "Build the dataset again."
             )
-        self.tokens = np.memmap(data, dtype="<i4", mode="r")
+        self.tokens: np.ndarray = np.memmap(data, dtype="<i4", mode="r")
 
     def document(self, number: int) -> np.ndarray:
         start = int(self.pointers[number]) // 4

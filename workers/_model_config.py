@@ -94,67 +94,84 @@ def checkpoint_args(
 ) -> Namespace:
     """The ``args`` of a checkpoint: what Megatron compares on load, what its converter needs to read the file back,
     and the model's true rotary base (upstream records 10000 whatever the model has)."""
-    uneven = len(set(split.layers_per_stage)) > 1
-    grouped = spec.kv_heads != spec.heads
-    positions = _figure(config, "max_position_embeddings", 2048)
     return Namespace(
-        num_layers=spec.layers,
-        encoder_num_layers=spec.layers,
-        num_layer_list=",".join(map(str, split.layers_per_stage)) if uneven else None,
-        hidden_size=spec.hidden,
-        ffn_hidden_size=spec.ffn,
-        num_attention_heads=spec.heads,
-        kv_channels=spec.head_dim,
-        group_query_attention=grouped,
-        num_query_groups=spec.kv_heads if grouped else 1,
-        seq_length=positions,
-        max_position_embeddings=positions,
-        position_embedding_type="rope",
-        add_position_embedding=True,
-        use_rotary_position_embeddings=True,
-        rotary_base=config.get("rope_theta", 10000),
-        rotary_percent=1.0,
-        rotary_interleaved=False,
+        **_shape_args(config, spec),
+        **_kind_args(spec),
+        **_split_args(split),
         **_rope_scaling(config),
-        normalization="RMSNorm",
-        norm_epsilon=config.get("rms_norm_eps", 1e-6),
-        apply_layernorm_1p=False,
-        apply_query_key_layer_scaling=False,
-        swiglu=True,
-        add_bias_linear=False,
-        add_qkv_bias=spec.qkv_bias,
-        add_dense_bias=False,
-        add_output_layer_bias=False,
-        embed_layernorm=False,
-        post_norm=False,
-        qk_layernorm=False,
-        multi_head_latent_attention=False,
-        num_experts=None,
-        moe_grouped_gemm=False,
-        spec=None,
-        bert_binary_head=True,
-        untie_embeddings_and_output_weights=not spec.tied,
-        vocab_size=spec.vocab,
         padded_vocab_size=split.padded_vocab,
         make_vocab_size_divisible_by=divisible_by,
-        tokenizer_type="Llama2Tokenizer",
         params_dtype=dtype,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        use_mcore_models=True,
-        sequence_parallel=False,
-        tensor_model_parallel_size=split.tp,
-        pipeline_model_parallel_size=split.pp,
-        virtual_pipeline_model_parallel_size=None,
-        num_layers_per_virtual_pipeline_stage=None,
-        expert_model_parallel_size=1,
-        context_parallel_size=1,
-        world_size=split.tp * split.pp,
-        data_parallel_size=1,
         iteration=1,
         consumed_train_samples=0,
         consumed_valid_samples=0,
     )
+
+
+def _shape_args(config: Dict[str, Any], spec: ModelSpec) -> Dict[str, Any]:
+    grouped = spec.kv_heads != spec.heads
+    positions = _figure(config, "max_position_embeddings", 2048)
+    return {
+        "num_layers": spec.layers,
+        "encoder_num_layers": spec.layers,
+        "hidden_size": spec.hidden,
+        "ffn_hidden_size": spec.ffn,
+        "num_attention_heads": spec.heads,
+        "kv_channels": spec.head_dim,
+        "group_query_attention": grouped,
+        "num_query_groups": spec.kv_heads if grouped else 1,
+        "vocab_size": spec.vocab,
+        "seq_length": positions,
+        "max_position_embeddings": positions,
+        "rotary_base": config.get("rope_theta", 10000),
+        "rotary_percent": 1.0,
+        "norm_epsilon": config.get("rms_norm_eps", 1e-6),
+    }
+
+
+def _kind_args(spec: ModelSpec) -> Dict[str, Any]:
+    wanted = {
+        "position_embedding_type": "rope",
+        "normalization": "RMSNorm",
+        "tokenizer_type": "Llama2Tokenizer",
+        "num_experts": None,
+        "spec": None,
+        "add_qkv_bias": spec.qkv_bias,
+        "untie_embeddings_and_output_weights": not spec.tied,
+    }
+    yes = ("add_position_embedding", "use_rotary_position_embeddings", "swiglu", "bert_binary_head", "use_mcore_models")
+    no = (
+        "add_bias_linear",
+        "add_dense_bias",
+        "add_output_layer_bias",
+        "apply_layernorm_1p",
+        "apply_query_key_layer_scaling",
+        "embed_layernorm",
+        "moe_grouped_gemm",
+        "multi_head_latent_attention",
+        "post_norm",
+        "qk_layernorm",
+        "rotary_interleaved",
+        "sequence_parallel",
+    )
+    return {**wanted, **dict.fromkeys(yes, True), **dict.fromkeys(no, False)}
+
+
+def _split_args(split: Split) -> Dict[str, Any]:
+    uneven = len(set(split.layers_per_stage)) > 1
+    return {
+        "num_layer_list": ",".join(map(str, split.layers_per_stage)) if uneven else None,
+        "tensor_model_parallel_size": split.tp,
+        "pipeline_model_parallel_size": split.pp,
+        "virtual_pipeline_model_parallel_size": None,
+        "num_layers_per_virtual_pipeline_stage": None,
+        "expert_model_parallel_size": 1,
+        "context_parallel_size": 1,
+        "world_size": split.tp * split.pp,
+        "data_parallel_size": 1,
+    }
 
 
 def _rope_scaling(config: Dict[str, Any]) -> Dict[str, Any]:

@@ -70,6 +70,7 @@ def convert(
     """Write the checkpoint below ``out`` and describe it. Everything is checked before the first byte is written."""
     require_directory(hf, "model")
     require_empty_output(out)
+    torch.set_num_threads(1)  # copying is bound by memory: further threads only wait; forked processes must have none
     config = read_config(hf)
     spec = model_spec(config)
     split = plan_split(spec, tp, pp, layers_per_stage, divisible_by)
@@ -77,28 +78,21 @@ def convert(
     shards = Shards(hf)
     check_tensors(shards, spec)
     target = _target_dtype(dtype, config, shards)
-    sizes = {rank: rank_bytes(spec, split, rank, target) for rank in chosen}
-    require_space(out, sum(sizes.values()) + 2**20 * len(sizes))
-    torch.set_num_threads(1)  # copying is bound by memory: further threads only wait; forked processes must have none
+    size = sum(rank_bytes(spec, split, rank, target) for rank in chosen)
+    require_space(out, size + 2**20 * len(chosen))
     warnings = shards.warnings + unfinite(shards, spec, split, chosen)
     for warning in warnings:
         warn(warning)
+    args = checkpoint_args(config, spec, split, target, divisible_by)
+    iteration, text = ("release", "release") if tracker == "release" else ("iter_0000001", "1")
     job = Job(
-        shards=shards,
-        spec=spec,
-        split=split,
-        dtype=target,
-        through=config_dtype(config),
-        args=checkpoint_args(config, spec, split, target, divisible_by),
-        iteration=out / ("release" if tracker == "release" else "iter_0000001"),
-        digests=digests,
-        progress=Progress(sum(sizes.values()), "bytes"),
+        shards, spec, split, target, config_dtype(config), args, out / iteration, digests, Progress(size, "bytes")
     )
     with removed_on_failure(out):
         job.iteration.mkdir(parents=True)
         written = _write_all(job, chosen, workers)
-        _write_tracker(out, "release" if tracker == "release" else "1")
-    return _describe(job, out, written, tracker, warnings)
+        _write_tracker(out, text)
+    return _describe(job, out, written, text, warnings)
 
 
 def _chosen(split: Split, ranks: Optional[Sequence[Rank]]) -> List[Rank]:
@@ -273,7 +267,7 @@ def _describe(
     result: Dict[str, Any] = {
         "out": str(out),
         "files": {name: {key: value for key, value in one.items() if key != "sha256"} for name, one in written.items()},
-        "tracker": "release" if tracker == "release" else "1",
+        "tracker": tracker,
         "iteration": job.iteration.name,
         "family": job.spec.family,
         "parameters": parameters,

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+import numpy as np
 import torch
 from _common import Progress, WorkerError, run, warn
 from _cross_entropy import Masking, SampleLoss, logged_loss, sample_loss
@@ -35,22 +36,11 @@ def reference_loss(options: argparse.Namespace) -> Dict[str, Any]:
     count = min(options.samples or options.global_batch_size, options.global_batch_size)
     batch = list(order.batch(options.skip_batches * options.global_batch_size, count))
     config = load_config(options.model, False)
-    highest = max(int(tokens.max()) for tokens in batch)
-    if highest >= config.vocab_size:
-        raise WorkerError(
-            f"{options.data_prefix} holds token {highest}, the model's vocabulary ends at {config.vocab_size - 1}",
-            "Build the dataset with this model's tokenizer.",
-        )
-    masking = _masking(options)
+    _check_vocabulary(options, batch, config.vocab_size)
     device = choose_device(options.device)
     for warning in device.warnings:
         warn(warning)
-    model = load_model(options.model, config, torch.float32, device.name)
-    progress = Progress(count, "samples")
-    losses: List[SampleLoss] = []
-    for tokens in batch:
-        losses.append(sample_loss(model, tokens, masking, options.padded_vocab_size, device.name))
-        progress.advance(1)
+    losses = _losses(options, batch, config, device.name)
     loss = logged_loss(losses, options.micro_batch_size)
     if not math.isfinite(loss):
         raise WorkerError(
@@ -68,6 +58,26 @@ def reference_loss(options: argparse.Namespace) -> Dict[str, Any]:
         "device": device.name,
         "warnings": device.warnings,
     }
+
+
+def _check_vocabulary(options: argparse.Namespace, batch: List[np.ndarray], size: int) -> None:
+    highest = max(int(tokens.max()) for tokens in batch)
+    if highest >= size:
+        raise WorkerError(
+            f"{options.data_prefix} holds token {highest}, the model's vocabulary ends at {size - 1}",
+            "Build the dataset with this model's tokenizer.",
+        )
+
+
+def _losses(options: argparse.Namespace, batch: List[np.ndarray], config: Any, device: str) -> List[SampleLoss]:
+    masking = _masking(options)
+    model = load_model(options.model, config, torch.float32, device)
+    progress = Progress(len(batch), "samples")
+    losses: List[SampleLoss] = []
+    for tokens in batch:
+        losses.append(sample_loss(model, tokens, masking, options.padded_vocab_size, device))
+        progress.advance(1)
+    return losses
 
 
 def _check(options: argparse.Namespace) -> None:
