@@ -45,9 +45,7 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
     if not source.is_dir():
         raise WorkerError(f"input {source} does not exist", "Give a file, or a directory of files of one format.")
     files = sorted(
-        path
-        for path in source.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.name != RECEIPT
+        path for path in source.iterdir() if path.is_file() and not path.name.startswith(".") and path.name != RECEIPT
     )
     if not files:
         raise WorkerError(f"input directory {source} holds no files", "Put the dataset there.")
