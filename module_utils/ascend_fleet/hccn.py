@@ -41,6 +41,11 @@ class Port:
     silent: str = ""  # why the tool gave no answer
     refused: Dict[str, str] = field(default_factory=dict)  # topic -> what it said instead
 
+    @property
+    def refuses(self) -> bool:
+        """Every answer about this NPU was an error message."""
+        return set(TOPICS) <= set(self.refused)
+
     def as_dict(self, saved: Dict[str, str]) -> Dict[str, Any]:
         """Return plain data for the module's result, with what hccn.conf has for this NPU."""
         values = {name: value for name, value in vars(self).items() if name not in ("optical", "silent", "refused")}

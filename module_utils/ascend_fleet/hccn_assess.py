@@ -19,8 +19,8 @@ def assess_ports(
     """Return what is wrong with the ports. `saved` is hccn.conf, None where there is none; `conf_state` says why."""
     findings: List[Finding] = []
     for port in ports:
-        if port.silent:
-            findings.append(_silent(port))
+        if port.silent or port.refuses:
+            findings.append(_silent(port) if port.silent else _refuses(port))
             continue
         findings += _link(port) + _address(port) + _net_health(port)
         if saved is not None:
@@ -33,6 +33,12 @@ def assess_ports(
 def _silent(port: Port) -> Finding:
     remedy = "Look at `dmesg`; the NPU may be in a fault state (compare with npu-smi)."
     return Finding("hccn.no_answer", ERROR, f"NPU {port.phy_id}: {port.silent}", remedy, port.phy_id)
+
+
+def _refuses(port: Port) -> Finding:
+    message = f"NPU {port.phy_id}: hccn_tool answers no question about it ({_refusal(port, 'link')})."
+    remedy = "Compare with npu-smi: the chip dropped off, or this kind of chip has no network port of its own."
+    return Finding("hccn.refused", ERROR, message, remedy, port.phy_id)
 
 
 def _link(port: Port) -> List[Finding]:
@@ -67,8 +73,9 @@ def _net_health(port: Port) -> List[Finding]:
     severity = INFO if port.net_health in _NOT_CHECKED else WARNING
     message = f"NPU {port.phy_id}: net health is {port.net_health} (it looks for {port.netdetect or 'no address: none is set'})."
     remedy = (
-        f"Set the gateway as the address to look for: `hccn_tool -i {port.phy_id} -netdetect -s address GATEWAY`; "
-        "then check gateway, VLAN and switch."
+        f"Check the way from the NPU to {port.netdetect}: its own address, VLAN, switch."
+        if port.netdetect
+        else f"Set the gateway as the address to look for: `hccn_tool -i {port.phy_id} -netdetect -s address GATEWAY`."
     )
     return [Finding("net.health", severity, message, remedy, port.phy_id)]
 

@@ -31,7 +31,11 @@ def driver_findings(hosts: Sequence[str], hostvars: Mapping[str, Any], npus: str
     nets = {host: _result(hostvars, host, ports) for host in hosts}
     found = [_silent(host) for host in hosts if not seen[host]]
     for host in hosts:
-        found += [{"host": host, **finding} for result in (seen, nets) for finding in result[host].get("findings", [])]
+        own = seen[host].get("findings", [])
+        absent = {finding["chip"] for finding in own if finding["code"] == "chip.missing"}
+        # What is wrong with the network of a chip that is not there has been said by then.
+        network = [finding for finding in nets[host].get("findings", []) if finding["chip"] not in absent]
+        found += [{"host": host, **finding} for finding in [*own, *network]]
     found += _odd_ones(seen, nets)
     return sorted(found, key=lambda item: (SEVERITIES.index(item["severity"]), hosts.index(item["host"])))
 

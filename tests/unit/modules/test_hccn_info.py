@@ -173,6 +173,12 @@ def test_a_hung_tool_is_asked_once_an_npu(run_library: RunModule, server: FakeSe
     assert "within 5 s" in result["findings"][0]["message"]
 
 
+def test_an_npu_about_which_nothing_is_answered_is_one_finding(run_library: RunModule, server: FakeServer) -> None:
+    result = run_library(MODULE, {}, answers(server, {(3, topic): "Cmd executed failed!" for topic in TOPICS}))
+    assert codes(result) == [("hccn.refused", "error", 3)]
+    assert "Cmd executed failed!" in result["findings"][0]["message"]
+
+
 def test_optical_where_asked(run_library: RunModule, server: FakeServer) -> None:
     answers(server)
     for npu in (2, 3):

@@ -43,6 +43,12 @@ def test_worst_first_over_all_hosts() -> None:
     assert [(item["host"], item["code"]) for item in found] == [("two", "a"), ("one", "b"), ("one", "c")]
 
 
+def test_the_network_of_a_chip_that_is_not_there_is_not_reported_again() -> None:
+    one = host([finding("chip.missing", "error", 3)])
+    one["ports"]["findings"] = [finding("hccn.refused", "error", 3), finding("link.down", "error", 2)]
+    assert [(item["code"], item["chip"]) for item in judge({"one": one})] == [("chip.missing", 3), ("link.down", 2)]
+
+
 def test_equal_hosts_have_nothing_to_say() -> None:
     assert judge({f"h{number}": host() for number in range(5)}) == []
 
