@@ -101,6 +101,13 @@ def _prune(name: str) -> None:
         shutil.rmtree(directory)
 
 
+def remove_cached() -> None:
+    """Remove every cached result, those of other clones too."""
+    for directory in cache_directory().iterdir():
+        if directory.is_dir():
+            shutil.rmtree(directory)
+
+
 def _build_archive(target: Path) -> None:
     """Write the training image as the archive that users bring along."""
     built = images.ensure("training")["training"]

@@ -113,9 +113,10 @@ def down() -> None:
 
 
 def clean() -> None:
-    """As down, and the images too."""
+    """As down, and the images and cached content too."""
     down()
     images.remove_all()
+    staging.remove_cached()
 
 
 def status() -> str:
