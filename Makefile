@@ -34,7 +34,7 @@ lab-status: ## show the lab's hosts
 shell: ## open a shell on a lab host: make shell HOST=npu-2
 	@$(PYTHON) -m lab ssh $(HOST)
 
-test: setup ## run everything that the continuous integration runs
+test: ## run everything that the continuous integration runs
 	@scripts/test
 
 venv: ## create or update the virtual environment .venv
