@@ -110,6 +110,12 @@ structure:
   type: list
   elements: str
   sample: ["Qwen2ForCausalLM(", "  (model): Qwen2Model("]
+remarks:
+  description: What the worker found worth saying, such as that an NPU was not used.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 finite:
   description: Whether the logits were finite; none where only structure was compared.
   returned: success

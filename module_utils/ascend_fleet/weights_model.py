@@ -72,5 +72,4 @@ def _values(answer: Dict[str, Any]) -> Dict[str, Any]:
     """Return the module's own values; `finite` is None where no logits were computed (structure only)."""
     logits = answer.get("logits") or {}
     values = {**{name: answer.get(name) for name in KNOWN}, "finite": logits.get("finite")}
-    # Ansible shows these by itself.
-    return {**values, "warnings": answer.get("warnings") or []}
+    return {**values, "remarks": answer.get("warnings") or []}
