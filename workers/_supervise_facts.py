@@ -156,11 +156,12 @@ def judge_first_loss(expect: Expectation, facts: Facts) -> Optional[Failure]:
     expected = facts.shown_before if expect.start else expect.first_loss
     if expected is None or loss is None:
         return None
-    if at == expect.start + 1:
+    if at == expect.start + 1 and (expect.exact or expect.start):
         wrong = abs(loss - expected) > expect.tolerance
         rule = f"{expected:.5f} within {expect.tolerance:g}"
     else:
-        # The line is an average over several iterations, or an earlier batch was skipped. Random weights can still be told.
+        # The line is an average over several iterations, an earlier batch was skipped, or the expected loss is an estimate.
+        # Random weights can still be told.
         limit = (expected + (expect.random_loss or expected + 1.0)) / 2
         wrong = loss > limit
         rule = f"below {limit:.5f}, half way from the model's own loss to that of random weights"

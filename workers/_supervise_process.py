@@ -23,17 +23,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def command(spec: Spec) -> List[str]:
     """Return the argument list of torchrun for this node."""
-    line = [sys.executable, "-m", "torch.distributed.run"]
-    line += ["--nproc_per_node", str(spec.nproc_per_node), "--nnodes", str(len(spec.nodes))]
-    line += [
-        "--node_rank",
-        str(spec.node_rank),
-        "--master_addr",
-        spec.master_addr,
-        "--master_port",
-        str(spec.master_port),
-    ]
-    return [*line, spec.script, *spec.arguments]
+    return [sys.executable, "-m", "torch.distributed.run", *spec.launcher, spec.script, *spec.arguments]
 
 
 class Training:

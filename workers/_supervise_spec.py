@@ -35,6 +35,7 @@ class Expectation:
     start: int  # the iteration it is loaded at: 0 for converted weights, the saved iteration for a resumed run
     iterations: int
     first_loss: Optional[float] = None  # the model's own loss on the first global batch
+    exact: bool = True  # it was computed on the whole batch, and not estimated from a part of it
     tolerance: float = 0.02
     random_loss: Optional[float] = None  # ln(vocabulary): what random weights would show
 
@@ -47,9 +48,8 @@ class Spec:
     attempt: int
     node_rank: int
     nodes: List[str]
-    nproc_per_node: int
+    launcher: List[str]  # arguments of torchrun before the script
     master_addr: str
-    master_port: int
     store_port: int
     directory: str
     script: str
@@ -67,15 +67,7 @@ class Spec:
     @property
     def identity(self) -> str:
         """What has to be the same on all nodes."""
-        same = [
-            self.run,
-            self.attempt,
-            self.nodes,
-            self.nproc_per_node,
-            self.master_addr,
-            self.master_port,
-            self.expect.start,
-        ]
+        same = [self.run, self.attempt, self.nodes, self.master_addr, self.store_port, self.expect.start]
         return json.dumps(same)
 
     @property

@@ -136,15 +136,24 @@ class Supervisor:
         self.stop_asked = True
 
 
-def hold_lock(spec: Spec) -> None:
-    """Take the lock that says: this node's part of the run is being supervised. It falls with the process, however that ends."""
+def hold_lock(spec: Spec, patience: float = 2.0) -> None:
+    """Take the lock that says: this node's part of the run is being supervised. It falls with the process, however that ends.
+
+    Who looks whether it is held holds it for a moment itself, hence the patience (seconds).
+    """
     path = spec.run_directory / f"supervisor-{spec.node_rank}.lock"
-    try:
-        fcntl.flock(os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise WorkerError(
-            f"{spec.name} is already supervised (lock {path})", "Look at the status, or stop the run first."
-        ) from None
+    handle = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    limit = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                raise WorkerError(
+                    f"{spec.name} is already supervised (lock {path})", "Look at the status, or stop the run first."
+                ) from None
+        time.sleep(0.1)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module reference_loss."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: reference_loss
+short_description: Compute the loss that the first iteration of a training run must log
+description:
+  - Runs C(workers/reference_loss.py) in the training container. It finds out which samples Megatron puts into the first global batch and
+    computes the loss of the Hugging Face model on exactly these.
+  - A run that logs another first loss did not start from these weights, or reads other data.
+  - The answer is kept under V(reference/) of the work root and computed again only when something that decides about it changed.
+author: ascend-fleet contributors (@ascend-fleet)
+options:
+  work_root:
+    description: The directory on the server that everything derives from; the same path inside the container.
+    type: path
+    required: true
+  container:
+    description: Name of the running training container.
+    type: str
+    required: true
+  env_scripts:
+    description: Environment scripts that are sourced in the container before the worker starts.
+    type: list
+    elements: str
+    default: []
+  docker_cli:
+    description: Docker or a command-line tool compatible with it.
+    type: str
+    default: docker
+  plan:
+    description: The run plan.
+    type: dict
+    required: true
+  samples:
+    description:
+      - Compute the loss of only so many samples of the first global batch, V(0) of all of them.
+      - Fewer give an estimate, against which the first loss is compared only coarsely.
+    type: int
+    default: 0
+  device:
+    description: Where to compute.
+    type: str
+    choices: [auto, cpu, npu]
+    default: auto
+  verify:
+    description: How a kept answer is compared with its manifest, by size and time or by content.
+    type: str
+    choices: [stat, content]
+    default: stat
+attributes:
+  check_mode:
+    support: full
+    description: Predicts from the same comparison and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows the inputs before and after.
+  idempotent:
+    support: full
+    description: Computes only when an input changed.
+"""
+
+EXAMPLES = r"""
+- name: Compute what the first iteration has to log
+  reference_loss:
+    work_root: /data/ascend-fleet
+    container: LLM-2025-rc1
+    env_scripts: [/usr/local/Ascend/ascend-toolkit/set_env.sh]
+    plan: "{{ fleet_plan }}"
+  register: reference
+"""
+
+RETURN = r"""
+loss:
+  description: The loss in nats per token; null when it is only predicted.
+  returned: success
+  type: float
+exact:
+  description: Whether the whole first global batch was computed.
+  returned: success
+  type: bool
+fingerprint:
+  description: Name that the inputs give to the answer; null when it is only predicted.
+  returned: success
+  type: str
+directory:
+  description: Where the answer is kept.
+  returned: success
+  type: str
+found:
+  description: What was found before, one of V(ok), V(absent), V(unsealed), V(damaged), V(not-current).
+  returned: success
+  type: str
+artifact:
+  description: Summary of the receipt (inputs, made_with, parents, number of files, bytes).
+  returned: success
+  type: dict
+actions:
+  description: What was done, or would be, one line a step.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.reference import reference
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(
+        {
+            "work_root": {"type": "path", "required": True},
+            "container": {"type": "str", "required": True},
+            "env_scripts": {"type": "list", "elements": "str", "default": []},
+            "docker_cli": {"type": "str", "default": "docker"},
+            "plan": {"type": "dict", "required": True},
+            "samples": {"type": "int", "default": 0},
+            "device": {"type": "str", "choices": ["auto", "cpu", "npu"], "default": "auto"},
+            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
+        },
+        reference,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model's own loss on the samples that training sees first: what the first iteration has to log."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Dict, List, Mapping
+
+from .chain import predecessor, prediction
+from .container_worker import call_worker
+from .host import Container, Host
+from .outcome import Outcome
+from .receipt import Store, Verdict, converge
+
+STAGE = "reference"
+WORKER = "reference_loss.py"
+
+
+def desired_inputs(params: Mapping[str, Any], weights: str, dataset: str) -> Dict[str, Any]:
+    """Return what decides about the loss: model, data, and which samples come first."""
+    plan = params["plan"]
+    train = plan["train"]
+    return {
+        "weights": weights,
+        "dataset": dataset,
+        "prefix": f"{plan['dataset']['name']}_{plan['dataset']['train_key']}_document",
+        **{
+            key: train[key]
+            for key in ("seq_length", "global_batch_size", "micro_batch_size", "iterations", "seed", "split")
+        },
+        "padded_vocab": plan["model"]["padded_vocab"],
+        "eod_mask_loss": "--eod-mask-loss" in plan["training_arguments"],
+        "samples": params["samples"],
+    }
+
+
+def worker_arguments(inputs: Mapping[str, Any], weights: str, dataset: str, device: str) -> List[str]:
+    """Return the command line of the worker."""
+    line = ["--model", weights, "--data-prefix", os.path.join(dataset, inputs["prefix"])]
+    line += ["--seq-length", str(inputs["seq_length"]), "--global-batch-size", str(inputs["global_batch_size"])]
+    line += ["--micro-batch-size", str(inputs["micro_batch_size"]), "--train-iters", str(inputs["iterations"])]
+    line += ["--seed", str(inputs["seed"]), "--split", str(inputs["split"])]
+    line += ["--padded-vocab-size", str(inputs["padded_vocab"]), "--device", device]
+    line += ["--eod-mask-loss"] if inputs["eod_mask_loss"] else []
+    return line + (["--samples", str(inputs["samples"])] if inputs["samples"] else [])
+
+
+def reference(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
+    """Bring about the reference loss (action of module reference_loss)."""
+    root = params["work_root"]
+    if check_mode:
+        predicted = prediction(host, root, STAGE, ["weights", "dataset"])
+        if predicted is not None:
+            predicted.values.update(loss=None, exact=True)
+            return predicted
+    parents = {stage: predecessor(host, root, stage).fingerprint for stage in ("weights", "dataset")}
+    inputs = desired_inputs(params, parents["weights"], parents["dataset"])
+    container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
+
+    def build(directory: str, verdict: Verdict) -> Mapping[str, Any]:
+        started = time.time()
+        places = [Store(host, root, stage).path(name) for stage, name in sorted(parents.items(), reverse=True)]
+        answer = call_worker(container, root, WORKER, worker_arguments(inputs, places[0], places[1], params["device"]))
+        host.write_text(os.path.join(directory, "reference.json"), json.dumps(answer, indent=1, sort_keys=True) + "\n")
+        return {"container": params["container"], "wall_seconds": round(time.time() - started, 1), **answer}
+
+    outcome = converge(Store(host, root, STAGE), inputs, build, parents, params["verify"], check_mode)
+    made = (outcome.values["artifact"] or {}).get("made_with", {})
+    outcome.values["loss"] = made.get("loss")
+    outcome.values["exact"] = bool(made.get("complete", True))
+    return outcome

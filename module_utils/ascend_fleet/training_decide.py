@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What to do about a training run, from the looks at all of its hosts. Pure: every host comes to the same answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Mapping, Optional, Sequence
+
+from .errors import ProblemsError, RefusedError
+from .training_inputs import differing
+from .training_look import Look
+from .training_saved import complete_everywhere
+
+NEW_RUN = "To start anew all the same, set pretraining_new_run: true; the old run stays on disk."
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`action`: none (it runs or is done), start, resume, or join (the others wait at the start for this host).
+
+    `attempt` counts the starts, `start` is the iteration to go on from, `aside` says that what lies there is to be moved away first.
+    """
+
+    action: str
+    attempt: int = 1
+    start: int = 0
+    aside: bool = False
+    why: str = ""
+
+
+def decide(looks: Sequence[Look], new_run: bool = False, can_resume: bool = True) -> Decision:
+    """Return what to do; raises RefusedError or ProblemsError where going on would lose work or cannot come out right.
+
+    `can_resume`: the run's checkpoints hold optimizer state.
+    """
+    _same_inputs(looks)
+    states = {item.state for item in looks}
+    if states <= {"finished", "succeeded"}:
+        return Decision("none", why="finished")
+    if all(item.alive for item in looks):
+        return Decision("none", why="runs")
+    if any(item.alive for item in looks):
+        return _join(looks)
+    _supersedes(looks, new_run)
+    _no_problems(looks)
+    attempt = max(item.attempt for item in looks) + 1
+    if states <= {"absent"}:
+        return Decision("start", attempt, why="no run of these inputs is there")
+    return _again(looks, attempt, new_run, can_resume)
+
+
+def _same_inputs(looks: Sequence[Look]) -> None:
+    first = looks[0]
+    for item in looks[1:]:
+        if item.fingerprint != first.fingerprint:
+            lines = differing(first.inputs, item.inputs)
+            raise RefusedError(
+                f"{first.host} and {item.host} would not train the same: {'; '.join(lines)}.",
+                "Run the stages that differ on both hosts: --tags source,conversion,preprocessing.",
+                differences=lines,
+            )
+
+
+def _join(looks: Sequence[Look]) -> Decision:
+    there = [item for item in looks if item.alive]
+    if all(item.state == "starting" for item in there):
+        newest = max(there, key=lambda item: item.attempt)
+        waiting = ", ".join(item.host for item in there)
+        return Decision("join", newest.attempt, newest.start, why=f"{waiting} waits for the others")
+    gone = ", ".join(item.host for item in looks if not item.alive)
+    raise RefusedError(
+        f"The run still goes on {', '.join(item.host for item in there)}, and not on {gone}: it is coming to its end.",
+        "Wait a minute, or run playbooks/stop-training.yml; then start again.",
+    )
+
+
+def _supersedes(looks: Sequence[Look], new_run: bool) -> None:
+    """Refuse to put another run out of use that goes on or left something, unless that was asked for."""
+    for item in looks:
+        other = item.other
+        if not other or not (other["alive"] or other["holds_work"]):
+            continue
+        lines = differing(other["inputs"], item.inputs)
+        if other["alive"]:
+            raise RefusedError(
+                f"Another run ({other['fingerprint']}) goes on {item.host}: {other['progress']}. It differs in: {'; '.join(lines)}.",
+                "Let it finish, or run playbooks/stop-training.yml first.",
+                differences=lines,
+            )
+        if not new_run:
+            raise RefusedError(
+                f"Another run ({other['fingerprint']}, {other['state']}) is in use on {item.host}. It differs in: {'; '.join(lines)}.",
+                f"Take the change back, or: {NEW_RUN}",
+                differences=lines,
+                diff={"before": other["inputs"], "after": dict(item.inputs)},
+            )
+
+
+def _no_problems(looks: Sequence[Look]) -> None:
+    lines = [f"{item.host}: {line}" for item in looks for line in item.problems]
+    if lines:
+        raise ProblemsError(lines, "Nothing was started. Run the tag that each line names, then start again.")
+
+
+def _again(looks: Sequence[Look], attempt: int, new_run: bool, can_resume: bool) -> Decision:
+    saved = {item.host: {int(key): names for key, names in item.saved.items()} for item in looks}
+    needed = {item.host: item.needed for item in looks}
+    damaged = [f"{item.host}: {line}" for item in looks for line in item.damage]
+    last = complete_everywhere(saved, needed)
+    if can_resume and last is not None and not damaged:
+        return Decision("resume", attempt, last, why=f"iteration {last} is complete on all hosts")
+    if not damaged and not any(names for item in saved.values() for names in item.values()):
+        return Decision("start", attempt, why="the last attempt saved nothing")
+    if new_run:
+        return Decision("start", attempt, aside=True, why="what the last attempt saved is moved aside")
+    raise RefusedError(_why_not(looks, saved, needed, damaged, can_resume), NEW_RUN)
+
+
+def _why_not(
+    looks: Sequence[Look],
+    saved: Mapping[str, Mapping[int, Sequence[str]]],
+    needed: Mapping[str, Sequence[str]],
+    damaged: List[str],
+    can_resume: bool,
+) -> str:
+    if damaged:
+        return f"The run was finished, and its files are not as they were: {'; '.join(damaged[:10])}."
+    states = ", ".join(f"{item.host} {item.state}" for item in looks)
+    if not can_resume:
+        return f"The run ended early ({states}), and its checkpoints hold no optimizer state (--no-save-optim): it cannot be resumed."
+    newest: Optional[int] = max((key for item in saved.values() for key in item), default=None)
+    lacking = [
+        f"{host} lacks {shard}"
+        for host, shards in needed.items()
+        for shard in shards
+        if newest is not None and shard not in saved[host].get(newest, ())
+    ]
+    return f"The run ended early ({states}), and no checkpoint is complete on all hosts; of iteration {newest}: {', '.join(lacking[:10])}."

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Following a training run to its end on one host: progress, verdict, verification of what it saved, receipt."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Any, Dict, List, Mapping, Optional
+
+from .docker import Engine
+from .errors import FleetError, VerificationError, last_lines
+from .host import Host
+from .manifest import scan
+from .outcome import Outcome
+from .receipt import Receipt, Store
+from .training_inputs import STAGE, Run, missing_stages, read_run
+from .training_look import look
+from .training_saved import iteration_directory, read_tracker, whole
+from .training_start import LOOK_INTERVAL
+from .training_status import Part, in_words, node_log, read_part
+
+LOG_LINES = 15  # of a failed run, in its report
+
+
+def finish(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
+    """Wait for up to `wait` seconds for something new; at the end verify and seal (state finished of module training_job)."""
+    missing = missing_stages(host, params["work_root"]) if check_mode else []
+    if missing:
+        return _predicted(f"run: would be followed to its end once {', '.join(missing)} is there", "absent")
+    run = read_run(host, params["work_root"], params["plan"], params["host"])
+    found, part = look(host, params, run)
+    if found.state == "finished":
+        return Outcome(values=_values(run, part, found.state, True))
+    if check_mode:
+        return _predicted(f"run {run.fingerprint}: would be followed to its end", found.state)
+    part = _wait(host, params, run)
+    _raise_on_failure(host, run, part)
+    if part.state != "succeeded":
+        return Outcome(values=_values(run, part, part.state, False))
+    receipt = _seal(host, params, run, part)
+    outcome = Outcome(True, {"run": "succeeded"}, {"run": "finished"}, values=_values(run, part, "finished", True))
+    outcome.actions = [f"run {run.fingerprint}: verified, {len(receipt.outputs.files)} files"]
+    outcome.values["artifact"] = receipt.summary()
+    return outcome
+
+
+def _predicted(action: str, state: str) -> Outcome:
+    values = {"final": False, "run_state": state, "progress": state, "fingerprint": None, "directory": None, "seen": ""}
+    return Outcome(True, {"run": state}, {"run": "finished"}, [action], {**values, "status": {}})
+
+
+def seen(part: Part) -> str:
+    """Return a text that changes whenever there is something new to show."""
+    return f"{part.attempt}:{part.state}:{part.status.get('iteration')}"
+
+
+def _values(run: Run, part: Part, state: str, final: bool) -> Dict[str, Any]:
+    return {
+        "fingerprint": run.fingerprint,
+        "directory": run.directory,
+        "run_state": state,
+        "final": final,
+        "seen": seen(part),
+        "status": part.summary(),
+        "progress": in_words({**part.status, "state": state}),
+    }
+
+
+def _wait(host: Host, params: Mapping[str, Any], run: Run) -> Part:
+    """Return the part as soon as it differs from what was `seen`, or ended, or the time is up."""
+    limit = time.monotonic() + params["wait"]
+    while True:
+        part = read_part(host, run.directory, run.node.rank)
+        if not part.alive or seen(part) != params["seen"] or time.monotonic() >= limit:
+            return part
+        time.sleep(LOOK_INTERVAL)
+
+
+def _raise_on_failure(host: Host, run: Run, part: Part) -> None:
+    status = part.status
+    if part.state in ("starting", "running", "ending", "succeeded"):
+        return
+    log = node_log(run.directory, run.node.rank)
+    details = {"log": log, "log_tail": last_lines(host.read_text(log) or "", LOG_LINES), "status": part.summary()}
+    if part.state == "absent":
+        raise FleetError("The run was never started on this host.", "Run --tags training as a whole.")
+    if part.state == "crashed":
+        raise FleetError(
+            f"The supervisor of this host is gone without a verdict ({in_words(status)}): the server or its container went down.",
+            "Bring the container up (--tags container) and start again: the run resumes from its last complete checkpoint.",
+            **details,
+        )
+    where = f" [{status['cause_node']}]" if status.get("cause_node") else ""
+    raise FleetError(
+        f"Training {part.state}{where}: {status.get('reason', '')}", str(status.get("remedy", "")), **details
+    )
+
+
+def _seal(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Receipt:
+    verify(host, run, part.status)
+    store = Store(host, params["work_root"], STAGE)
+    patterns = [f"{os.path.relpath(run.save, run.directory)}/*"] if _below(run) else []
+    outputs = scan(host, run.directory, [*patterns, "logs/*"])
+    receipt = Receipt(STAGE, run.inputs, outputs, made_with(host, params, run, part), run.parents)
+    store.write(receipt)
+    store.make_current(run.fingerprint)
+    return receipt
+
+
+def _below(run: Run) -> bool:
+    return run.save.startswith(run.directory + "/")
+
+
+def verify(host: Host, run: Run, status: Mapping[str, Any]) -> None:
+    """Make sure that the run did what it had to do, as far as this host can tell; raises VerificationError with all that is wrong."""
+    wrong: List[str] = []
+    if status.get("iteration") != run.iterations and status.get("loaded_iteration") != run.iterations:
+        wrong.append(f"the last iteration logged is {status.get('iteration')} of {run.iterations}")
+    loss = status.get("loss")
+    if status.get("iteration") is not None and (loss is None or not math.isfinite(loss)):
+        wrong.append(f"the last loss is {loss}")
+    folder = os.path.join(run.save, iteration_directory(run.iterations))
+    for shard in run.node.writes if run.save else ():
+        for file in run.files_of_a_shard:
+            path = os.path.join(folder, shard, file)
+            if not whole(host, path):
+                wrong.append(f"{path} is absent or not whole")
+    if run.save and run.node.rank == 0 and read_tracker(host, run.save) != str(run.iterations):
+        wrong.append(f"the tracker in {run.save} names {read_tracker(host, run.save)}, not {run.iterations}")
+    if wrong:
+        raise VerificationError(
+            f"The run says that it succeeded, but {'; '.join(wrong)}.",
+            "Read the logs of the run; no receipt was written.",
+        )
+
+
+def made_with(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Dict[str, Any]:
+    """Return what is reported about a run. Losses in nats per token, times in s or ms."""
+    status = part.status
+    container = Engine(host, params["docker_cli"]).container(params["container"])
+    ended: Optional[float] = status.get("ended")
+    return {
+        "host": run.node.name,
+        "node_rank": run.node.rank,
+        "hosts": list(run.nodes),
+        "container": container.id if container else params["container"],
+        "image": container.image if container else "",
+        "image_id": container.image_id if container else "",
+        "release": params["plan"]["release"].get("name", ""),
+        "attempts": part.attempt,
+        "seconds": round(ended - float(status["started"]), 1) if ended else None,
+        "iterations": run.iterations,
+        "ms_per_iteration": status.get("ms_per_iteration"),
+        "first_iteration": status.get("first_iteration"),
+        "first_loss": status.get("first_loss"),
+        "expected_first_loss": status.get("expected_first_loss"),
+        "loss": status.get("loss"),
+        "losses": status.get("losses", []),
+    }

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One look at a training run on one host: what is asked for, how far it is, what stands against a start."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .container_worker import WORKERS
+from .docker import Engine
+from .host import Host
+from .outcome import Outcome
+from .receipt import Store
+from .training_inputs import STAGE, Run, missing_stages, option, read_run
+from .training_ports import taken_ports
+from .training_saved import loadable, saved
+from .training_status import Part, in_words, read_json, read_part
+
+SUPERVISOR = "supervise_training.py"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found on one host. All of it is plain data, since the looks of all hosts decide together.
+
+    `state` is that of training_status.Part, or finished (with a receipt that matches) or damaged (with one that does not).
+    """
+
+    host: str
+    node_rank: int
+    state: str
+    fingerprint: str
+    inputs: Mapping[str, Any]
+    alive: bool = False
+    attempt: int = 0
+    start: int = 0
+    saved: Mapping[str, Sequence[str]] = field(default_factory=dict)  # iteration -> whole shards
+    needed: Sequence[str] = ()  # shards that this host's ranks load
+    problems: Sequence[str] = ()  # what stands against a start here
+    damage: Sequence[str] = ()
+    other: Mapping[str, Any] = field(default_factory=dict)  # another run that is in use here
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Look:
+        """Read what as_dict gave, also after a way through YAML and Jinja."""
+        return cls(**{key: data[key] for key in cls.__dataclass_fields__ if key in data})
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return plain data."""
+        return dict(self.__dict__)
+
+
+def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
+    """Look at this host's part of a run."""
+    part = read_part(host, run.directory, run.node.rank)
+    state = part.state
+    damage: List[str] = []
+    verdict = Store(host, params["work_root"], STAGE).look(run.inputs, params.get("verify") or "stat")
+    if verdict.receipt is not None:
+        state = "damaged" if verdict.state == "damaged" else "finished"
+        damage = verdict.differences.lines()
+    found = Look(
+        run.node.name,
+        run.node.rank,
+        state,
+        run.fingerprint,
+        run.inputs,
+        part.alive,
+        part.attempt,
+        part.start,
+        {str(key): names for key, names in saved(host, run.save, run.files_of_a_shard).items()} if run.save else {},
+        run.node.shards,
+        [] if part.alive or state in ("finished", "damaged", "succeeded") else problems(host, params, run),
+        damage,
+        _other(host, params["work_root"], run),
+    )
+    return found, part
+
+
+def problems(host: Host, params: Mapping[str, Any], run: Run) -> List[str]:
+    """Return what stands against starting on this host, one line each."""
+    found: List[str] = []
+    container = Engine(host, params["docker_cli"]).container(params["container"])
+    if container is None or not container.running:
+        found.append(f"container {params['container']} does not run (--tags container)")
+    worker = os.path.join(params["work_root"], WORKERS, SUPERVISOR)
+    if not host.is_file(worker):
+        found.append(f"{worker} is absent (--tags weights brings the worker programs)")
+    script = os.path.join(_tree(params["work_root"]), params["plan"]["launch"]["script"])
+    if not host.is_file(script):
+        found.append(f"{script} is absent (--tags source)")
+    if run.load:
+        found += [f"{line} (--tags conversion)" for line in loadable(host, run.load, run.node.shards)]
+    found += _dataset_problems(host, run)
+    if run.node.rank == 0:
+        port = int(params["plan"]["launch"]["master_port"])
+        found += [f"{line}: end it, or choose another master port" for line in taken_ports(host, [port, port + 1])]
+    return found
+
+
+def _tree(work_root: str) -> str:
+    return os.path.join(work_root, "source", "MindSpeed-LLM")
+
+
+def _dataset_problems(host: Host, run: Run) -> List[str]:
+    prefix = option(run.arguments, "--data-path")
+    paths = [f"{prefix}.{ending}" for ending in ("bin", "idx")] if prefix else []
+    return [f"{path} is absent (--tags preprocessing)" for path in paths if not host.is_file(path)]
+
+
+def _other(host: Host, work_root: str, run: Run) -> Dict[str, Any]:
+    """Return what is known of the run in use here when it is another one; empty when it is none or this one."""
+    store = Store(host, work_root, STAGE)
+    name = store.current()
+    if name is None or name == run.fingerprint:
+        return {}
+    directory = store.path(name)
+    rank = own_rank(host, directory, run.node.name)
+    part = read_part(host, directory, rank) if rank is not None else Part("absent")
+    receipt = store.read(name)
+    return {
+        "fingerprint": name,
+        "state": "finished" if receipt else part.state,
+        "alive": part.alive,
+        "inputs": dict(receipt.inputs) if receipt else dict(part.launch.get("inputs", {})),
+        "progress": in_words(part.status),
+        "holds_work": bool(receipt or part.alive or part.state == "succeeded" or _saved_something(host, directory)),
+    }
+
+
+def _saved_something(host: Host, directory: str) -> bool:
+    return any(name.endswith(".pt") for name, _ in host.walk_files(os.path.join(directory, "checkpoints")))
+
+
+def own_rank(host: Host, directory: str, name: str) -> Optional[int]:
+    """Return the node rank that a host has in a run, from the launch files there; None where it has no part in it."""
+    for file in host.list_dir(directory):
+        if file.startswith("launch-") and file.endswith(".json"):
+            launch = read_json(host, os.path.join(directory, file))
+            rank = launch.get("node_rank")
+            if isinstance(rank, int) and launch.get("nodes", [])[rank : rank + 1] == [name]:
+                return rank
+    return None
+
+
+def job_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
+    """Tell how a run is going on this host (action of module training_job_info). Nothing is changed."""
+    if params["plan"] is None:
+        return _current(host, params["work_root"], params["host"])
+    missing = missing_stages(host, params["work_root"])
+    if check_mode and missing:
+        values: Dict[str, Any] = {"missing": missing, "look": None, "status": {}, "progress": "absent", "directory": None}
+        return Outcome(values={**values, "fingerprint": None, "run_state": "absent"})
+    run = read_run(host, params["work_root"], params["plan"], params["host"])
+    found, part = look(host, params, run)
+    return Outcome(
+        values={
+            "fingerprint": found.fingerprint,
+            "directory": run.directory,
+            "run_state": found.state,
+            "status": dict(part.status),
+            "progress": in_words({"state": found.state, **part.summary()}),
+            "look": found.as_dict(),
+            "missing": [],
+        }
+    )
+
+
+def _current(host: Host, work_root: str, name: str) -> Outcome:
+    store = Store(host, work_root, STAGE)
+    current = store.current()
+    directory = store.path(current) if current else None
+    rank = own_rank(host, directory, name) if directory else None
+    part = Part("absent") if directory is None or rank is None else read_part(host, directory, rank)
+    receipt = store.read(current) if current else None
+    state = "finished" if receipt else part.state
+    status = {**part.status, "state": state} if part.status else {"state": state}
+    return Outcome(
+        values={
+            "fingerprint": current,
+            "directory": directory,
+            "run_state": state,
+            "status": dict(part.status),
+            "progress": in_words(status),
+            "look": None,
+            "missing": [],
+        }
+    )
