@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from .errors import FleetError
 from .host import Host
@@ -37,7 +37,7 @@ def prediction(host: Host, work_root: str, stage: str, needs: List[str]) -> Opti
     if not missing:
         return None
     action = f"{stage}: would be made once {' and '.join(missing)} is there"
-    values = {
+    values: Dict[str, Any] = {
         "artifact": None,
         "found": "absent",
         "fingerprint": None,
