@@ -140,9 +140,13 @@ class Fetcher:
         """Fetch, verify, put in place, write the receipt, switch `current`; return the method used."""
         self._check_room()
         self._drop_strangers()
-        for path, have in self.plan.share.items():
-            share(have, self._arrival(path))
-        method = self._fetch()
+        try:
+            for path, have in self.plan.share.items():
+                share(have, self._arrival(path))
+            method = self._fetch()
+        except FleetError:
+            self._forget_nothing()
+            raise
         if self.host.is_dir(self.target):
             self._repair()
         else:
@@ -249,6 +253,11 @@ class Fetcher:
         for path, _ in list(self.host.walk_files(self.partial)):
             if path not in expected:
                 self.host.remove(self._arrival(path))
+
+    def _forget_nothing(self) -> None:
+        """After a refusal: a sibling in which nothing arrived has nothing to go on from."""
+        if not any(True for _ in self.host.walk_files(self.partial)):
+            self.host.remove(self.partial)
 
     def _repair(self) -> None:
         """Move what arrived into the damaged artifact and renew its receipt, if anything of it changed."""

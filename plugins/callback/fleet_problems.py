@@ -117,6 +117,11 @@ def _first_words(result: Mapping[str, Any], text: str) -> str:
     return message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
 
 
+def place(host: str, delegate_to: str | None) -> str:
+    """Return the host that a result speaks of: of a delegated task that is not the one it was run for."""
+    return delegate_to if delegate_to and "{{" not in delegate_to else host
+
+
 def collect(problems: list[Problem], host: str, task: str, result: Mapping[str, Any]) -> None:
     """Add a failed result to the list; the same problem in the same task becomes one entry with several hosts."""
     what, remedy = explain(result)
@@ -171,4 +176,4 @@ class CallbackModule(CallbackBase):
         host = getattr(result, "host", None) or result._host
         task = getattr(result, "task", None) or result._task
         data = getattr(result, "result", None) or result._result
-        collect(self._problems, host.get_name(), task.get_name(), data)
+        collect(self._problems, place(host.get_name(), task.delegate_to), task.get_name(), data)

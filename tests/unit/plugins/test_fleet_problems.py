@@ -46,6 +46,12 @@ def test_a_modules_own_remedy_wins() -> None:
     assert plugin.explain(result) == ("No space left on device /data", "Use /data2.")
 
 
+def test_a_delegated_task_speaks_of_the_host_it_ran_on() -> None:
+    assert plugin.place("npu-1", "store-1") == "store-1"
+    assert plugin.place("npu-1", None) == "npu-1"
+    assert plugin.place("npu-1", "{{ staging }}") == "npu-1", "a name that was never resolved says nothing"
+
+
 def test_an_unknown_failure_is_shown_as_it_is() -> None:
     assert plugin.explain({"msg": "something else"}) == ("something else", "")
     assert plugin.explain({"module_stderr": "Traceback"})[0].strip() == "Traceback"
