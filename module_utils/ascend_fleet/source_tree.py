@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .docker import ContainerState, Engine
-from .errors import FleetError, InputError
+from .errors import CommandError, FleetError, InputError
 from .host import Container, Host, Runner
 from .manifest import Manifest
 from .outcome import Outcome
@@ -26,6 +27,8 @@ PIP_ENVIRONMENT = {
     "PIP_NO_INPUT": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
 }
+_ERROR = re.compile(r"(^|\s|\w)error\b", re.IGNORECASE)
+_EMPTY_ERRORS = ("-error", "-failed", "likely not a problem with pip.")
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,23 @@ def _apply(
 
 
 def _pip(runner: Runner, python: str, arguments: Sequence[str]) -> None:
-    runner.run(
-        [python, "-m", "pip", "install", "--no-index", *arguments],
-        env=PIP_ENVIRONMENT,
-        timeout=PIP_TIMEOUT,
+    argv = [python, "-m", "pip", "install", "--no-index", *arguments]
+    done = runner.run(argv, check=False, env=PIP_ENVIRONMENT, timeout=PIP_TIMEOUT)
+    if done.rc == 0:
+        return
+    raise CommandError(
+        argv,
+        done.rc,
+        done.stdout,
+        _reasons(done.stderr) or done.stderr,
         remedy="There is no internet here: what pip misses has to be in the image or in mindspeed_source_wheels.",
     )
+
+
+def _reasons(stderr: str) -> str:
+    """Return pip's lines that say why: the error itself stands far above pip's last lines, which only say that there was one."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    return "\n".join(line for line in lines if _ERROR.search(line) and not line.endswith(_EMPTY_ERRORS))
 
 
 def _wheels(host: Host, directory: str) -> Dict[str, Any]:
