@@ -11,40 +11,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional
 
 from .errors import FleetError, InputError, VerificationError
 from .host import Host
 from .manifest import FileEntry, Manifest, compare
 from .outcome import Outcome
 from .receipt import Receipt, Store, fingerprint
+from .sync_plan import Plan, Request, make_plan
 from .transfer import ConnectionLost, Source, choose_method, pull
-from .transfer_files import copy, make_readable, move_into_place, set_time, share
+from .transfer_files import alone, copy, make_readable, move_into_place, set_time, share
 
 SPARE_BYTES = 16 * 1024 * 1024  # what a file system keeps for directories and the receipt
+LOCK = ".lock"  # in the stage's directory: one process fetches at a time
 ATTEMPTS = 3  # connections that break in a row before a person has to look
-
-
-@dataclass(frozen=True)
-class Request:
-    """What this host is to have: the stage's artifact with these inputs, of it the files `wanted`."""
-
-    inputs: Mapping[str, Any]
-    wanted: Manifest
-    directories: Sequence[str]
-    parents: Mapping[str, str]
-    verify: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the look found: `fetch` are files that have to come, `share` those that another artifact here has (path -> path)."""
-
-    state: str  # ok | absent | unsealed | damaged | not-current
-    fetch: Manifest
-    share: Mapping[str, str]
-    lines: Sequence[str]
 
 
 def sync_artifact(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -68,33 +48,15 @@ def sync_artifact(host: Host, params: Dict[str, Any], check_mode: bool) -> Outco
     if plan.state == "ok" or check_mode:
         return outcome
     started = time.monotonic()
-    method = Fetcher(store, request, plan, params).run()
+    _check_room(store, plan)
+    with alone(os.path.join(store.root, LOCK)) as waited:
+        if waited:
+            plan = make_plan(store, request)
+        method = "none" if plan.state == "ok" else Fetcher(store, request, plan, params).run()
     outcome.values.update(method=method, seconds=round(time.monotonic() - started, 1))
     receipt = store.read(fingerprint(request.inputs))
     outcome.values["artifact"] = receipt.summary() if receipt else None
     return outcome
-
-
-def make_plan(store: Store, request: Request) -> Plan:
-    """Look at this host and say what is to be done. Touches nothing."""
-    name = fingerprint(request.inputs)
-    target = store.path(name)
-    receipt = store.read(name)
-    sealed = receipt is not None and receipt.fingerprint == name
-    if not store.host.is_dir(target):
-        needed, lines = sorted(request.wanted.files), ["absent"]
-    elif not sealed or receipt is None:
-        # Files without a receipt may be whole: only their content can tell.
-        found = compare(store.host, target, request.wanted, "content")
-        needed, lines = [*found.missing, *found.changed], ["no receipt", *found.lines()]
-    else:
-        needed, lines = _damage(store, target, receipt.outputs, request)
-    lines = lines + _lost_directories(store.host, target, request.directories if store.host.is_dir(target) else [])
-    state = _state(store, name, sealed, lines)
-    fetch = Manifest({path: request.wanted.files[path] for path in sorted(needed)})
-    shared = _shareable(store, fetch, name, request.verify)
-    rest = Manifest({path: entry for path, entry in fetch.files.items() if path not in shared})
-    return Plan(state, rest, shared, lines if lines else ([] if state == "ok" else [state]))
 
 
 def predict(store: Store, request: Request, plan: Plan) -> Outcome:
@@ -121,6 +83,23 @@ def predict(store: Store, request: Request, plan: Plan) -> Outcome:
     return outcome
 
 
+def _check_room(store: Store, plan: Plan) -> None:
+    """Refuse before the first byte what would end in a full disk."""
+    if not plan.fetch.files:
+        return
+    partial = store.partial(plan.name)
+    there = sum(found.st_size for path, found in store.host.walk_files(partial) if path in plan.fetch.files)
+    need = plan.fetch.total_bytes - there + SPARE_BYTES
+    free = store.host.free_bytes(store.root)
+    if free < need:
+        raise FleetError(
+            f"{store.root} has {free} bytes free; {store.stage} needs {need} ({len(plan.fetch.files)} files).",
+            "Make room there, or give another ascend_work_root.",
+            free_bytes=free,
+            needed_bytes=need,
+        )
+
+
 class Fetcher:
     """Carries a plan out."""
 
@@ -138,7 +117,6 @@ class Fetcher:
 
     def run(self) -> str:
         """Fetch, verify, put in place, write the receipt, switch `current`; return the method used."""
-        self._check_room()
         self._drop_strangers()
         try:
             for path, have in self.plan.share.items():
@@ -231,21 +209,6 @@ class Fetcher:
             left[path] = entry
         return left
 
-    def _check_room(self) -> None:
-        """Refuse before the first byte what would end in a full disk."""
-        there = sum(
-            found.st_size for path, found in self.host.walk_files(self.partial) if path in self.plan.fetch.files
-        )
-        need = self.plan.fetch.total_bytes - there + SPARE_BYTES
-        free = self.host.free_bytes(self.store.root)
-        if self.plan.fetch.files and free < need:
-            raise FleetError(
-                f"{self.store.root} has {free} bytes free; {self.store.stage} needs {need} ({len(self.plan.fetch.files)} files).",
-                "Make room there, or give another ascend_work_root.",
-                free_bytes=free,
-                needed_bytes=need,
-            )
-
     def _drop_strangers(self) -> None:
         """Empty the sibling of what an interrupted run with another plan left there."""
         expected = set(self.plan.fetch.files) | set(self.plan.share)
@@ -300,47 +263,3 @@ class Fetcher:
 
     def _source_name(self) -> str:
         return str(self.source.get("name") or self.source.get("address") or "this host")
-
-
-def _damage(store: Store, target: str, outputs: Manifest, request: Request) -> Tuple[List[str], List[str]]:
-    """Return files that have to come, and why: not on record, on record with another content, or not as recorded."""
-    wanted = request.wanted.files
-    stale = sorted(
-        path for path in wanted if path not in outputs.files or outputs.files[path].sha256 != wanted[path].sha256
-    )
-    rest = Manifest({path: outputs.files[path] for path in wanted if path not in set(stale)})
-    found = compare(store.host, target, rest, request.verify)
-    lines = [f"{'changed at the source' if path in outputs.files else 'missing'}: {path}" for path in stale]
-    return sorted([*stale, *found.missing, *found.changed]), lines + found.lines()
-
-
-def _lost_directories(host: Host, target: str, directories: Sequence[str]) -> List[str]:
-    return [f"missing: {path}/" for path in directories if not host.is_dir(os.path.join(target, path))]
-
-
-def _state(store: Store, name: str, sealed: bool, lines: Sequence[str]) -> str:
-    if list(lines) == ["absent"]:
-        return "absent"
-    if not sealed:
-        return "unsealed"
-    if lines:
-        return "damaged"
-    return "ok" if store.current() == name else "not-current"
-
-
-def _shareable(store: Store, fetch: Manifest, name: str, verify: str) -> Dict[str, str]:
-    """Find files of the artifact in use that have the content of a file to fetch (path -> full path there)."""
-    current = store.current()
-    receipt = store.current_receipt()
-    if receipt is None or current is None or current == name:
-        return {}
-    asked = {entry.sha256 for entry in fetch.files.values()}
-    useful = Manifest({path: entry for path, entry in receipt.outputs.files.items() if entry.sha256 in asked})
-    root = store.path(current)
-    broken = compare(store.host, root, useful, verify)
-    whole = {
-        entry.sha256: os.path.join(root, path)
-        for path, entry in useful.files.items()
-        if path not in {*broken.missing, *broken.changed}
-    }
-    return {path: whole[entry.sha256] for path, entry in fetch.files.items() if entry.sha256 in whole}

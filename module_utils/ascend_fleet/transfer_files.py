@@ -3,13 +3,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
+from typing import Iterator
 
 from .errors import FleetError
 
 # ioctl that makes a file share the blocks of another one until either is written (XFS, btrfs): a copy of 60 GB in no time.
 FICLONE = 0x40049409
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[bool]:
+    """Hold a lock file while something is fetched; the value says whether another process had it first.
+
+    A module goes on when its ssh connection is lost. The run that follows waits for it here instead of writing into the same
+    files; the lock goes with the process that holds it.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            waited = False
+        except BlockingIOError:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            waited = True
+        yield waited
 
 
 def share(source: str, target: str) -> None:
@@ -58,8 +79,6 @@ def move_into_place(source: str, target: str) -> None:
 
 def _clone(source: str, target: str) -> bool:
     try:
-        import fcntl
-
         with open(source, "rb") as old, open(target, "wb") as new:
             fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from ansible.module_utils.ascend_fleet.host import Host
 from ansible.module_utils.ascend_fleet.manifest import scan
 from ansible.module_utils.ascend_fleet.receipt import Store, fingerprint
+from ansible.module_utils.ascend_fleet.sync import sync_artifact
+from ansible.module_utils.ascend_fleet.transfer_files import alone
 
 from tests.conftest import ModuleResult, RunModule
 
@@ -164,7 +167,8 @@ def test_each_damage_is_found_named_and_repaired(
     assert (place.current / "weights.bin").read_bytes() == b"w" * 1000
     assert (Path(path) / "config.json").stat().st_ino == whole["config.json"], "what was whole was left alone"
     assert not place.sync(verify="content").changed
-    assert sorted(path.name for path in (place.work / "weights").iterdir()) == [repaired["fingerprint"], "current"]
+    left = sorted(path.name for path in (place.work / "weights").iterdir() if path.name != ".lock")
+    assert left == [repaired["fingerprint"], "current"]
 
 
 def test_each_host_has_the_part_it_needs_under_the_same_name(place: Place) -> None:
@@ -258,3 +262,23 @@ def test_wrong_input_is_refused_with_its_value(place: Place, params: dict[str, A
     assert refused.failed
     assert text in refused["problem"]
     assert refused["remedy"]
+
+
+def test_a_run_waits_for_the_one_that_still_fetches(place: Place, tmp_path: Path) -> None:
+    """A module goes on when its ssh connection is lost; the next run must not write into the same files."""
+    manifest = scan(Host(), str(place.source)).as_dict()
+    source = {"name": "npu-7", "root": str(place.source)}
+    params = {"work_root": str(place.work), "stage": "weights", "manifest": manifest, "source": source, "local": True}
+    params.update(patterns=[], directories=[], inputs={}, parents={}, verify="stat", method="auto")
+    with ThreadPoolExecutor() as pool:
+        with alone(str(place.work / "weights" / ".lock")) as waited:
+            assert not waited
+            second = pool.submit(sync_artifact, Host(), params, False)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=1)
+            # What the first brings about in the meantime:
+            place.sync(work_root=str(tmp_path / "elsewhere"))
+            shutil.copytree(tmp_path / "elsewhere", place.work, symlinks=True, dirs_exist_ok=True)
+        outcome = second.result(timeout=60)
+    assert outcome.values["method"] == "none", "nothing was left to fetch"
+    assert not place.sync().changed
