@@ -7,6 +7,7 @@ tensors of bf16 values with fp32 main copies beside them; products are computed 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -252,6 +253,7 @@ class GPTModel(nn.Module):
         """Allocate the stage and draw its initial weights."""
         super().__init__()
         self.layout, self.tied = layout, not args.untie_embeddings_and_output_weights
+        self.pad = args.pad_token_id
         if layout.first_stage:
             self.embedding = Embedding(args, layout)
         self.decoder = Decoder(args, layout)
@@ -261,9 +263,13 @@ class GPTModel(nn.Module):
         self._draw_weights(args)
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Map ids (b, s) or hidden states (b, s, hidden) to hidden states, on the last stage to the mean loss."""
+        """Map ids (b, s) or hidden states (b, s, hidden) to hidden states, on the last stage to the mean loss.
+
+        As in upstream's dataset, padding counts as id 0 and its labels do not count. The end of a document is padding too
+        where the tokenizer gives both the same id, as Qwen2's does.
+        """
         if self.layout.first_stage:
-            x = self.embedding.word_embeddings(x)
+            x = self.embedding.word_embeddings(x.masked_fill(x == self.pad, 0))
         for layer in self.decoder.layers:
             x = layer(x, self.rotary)
         if labels is None:
@@ -273,7 +279,9 @@ class GPTModel(nn.Module):
             logits = F.linear(CopyToRanks.apply(x, self.layout.tp_group), self.embedding.word_embeddings.weight)
         else:
             logits = self.output_layer(x)
-        return vocab_parallel_cross_entropy(logits, labels, self.layout).mean()
+        counts = labels != self.pad
+        losses = vocab_parallel_cross_entropy(logits, labels.masked_fill(~counts, 0), self.layout)
+        return (losses * counts).sum() / counts.sum()
 
     def shared_weight(self) -> nn.Parameter | None:
         """Return the weight that the first and the last stage both hold when the embedding is tied."""
@@ -376,11 +384,24 @@ def pad_vocabulary(args: Namespace) -> None:
     file = Path(args.tokenizer_name_or_path, "tokenizer.json")
     if not file.is_file():
         raise OSError(f"Can't load tokenizer for '{args.tokenizer_name_or_path}': there is no tokenizer.json")
-    size = Tokenizer.from_file(str(file)).get_vocab_size()
+    tokenizer = Tokenizer.from_file(str(file))
+    size = tokenizer.get_vocab_size()
+    args.pad_token_id = pad_id(tokenizer, file.with_name("tokenizer_config.json"))
     if args.padded_vocab_size is None:
         unit = args.make_vocab_size_divisible_by * args.tensor_model_parallel_size
         args.padded_vocab_size = math.ceil(size / unit) * unit
     assert args.padded_vocab_size % args.tensor_model_parallel_size == 0
+
+
+def pad_id(tokenizer: Tokenizer, configuration: Path) -> int:
+    """Return the id of padding: the tokenizer's own, else that of its end of text, else one that no token has."""
+    names = json.loads(configuration.read_text(encoding="utf-8")) if configuration.is_file() else {}
+    for key in ("pad_token", "eos_token"):
+        name = names.get(key)
+        found = tokenizer.token_to_id(name["content"] if isinstance(name, dict) else name) if name else None
+        if found is not None:
+            return int(found)
+    return -1
 
 
 def build(args: Namespace, layout: Layout) -> tuple[GPTModel, MixedPrecisionOptimizer, OptimizerParamScheduler]:
