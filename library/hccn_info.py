@@ -31,7 +31,11 @@ options:
     type: float
     default: 20
   optical:
-    description: Also read the values of the optical modules.
+    description: Also read the values of the optical modules, and compare them with the thresholds that the modules name.
+    type: bool
+    default: false
+  mtu:
+    description: Also read the MTU of the ports.
     type: bool
     default: false
 attributes:
@@ -98,6 +102,9 @@ ports:
     tls_preconfigured:
       description: Whether certificates are preset.
       type: bool
+    mtu:
+      description: MTU of the port in bytes; null unless asked for and answered.
+      type: int
     optical:
       description: Values of the optical module with their units; empty unless asked for.
       type: dict
@@ -153,6 +160,7 @@ def main() -> None:
             "hccn_conf": {"type": "path", "default": "/etc/hccn.conf"},
             "timeout": {"type": "float", "default": 20},
             "optical": {"type": "bool", "default": False},
+            "mtu": {"type": "bool", "default": False},
         },
         hccn_info,
     )

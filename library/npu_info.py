@@ -41,6 +41,14 @@ options:
     description: Docker or a command-line tool compatible with it; asked only when a container holds an NPU.
     type: str
     default: docker
+  details:
+    description:
+      - What else to ask each chip or card for, one call of the tool each. V(ecc) finds uncorrectable memory errors, V(board) firmware that
+        differs between cards, V(memory) and V(usages) a capacity that differs from the table's.
+    type: list
+    elements: str
+    choices: [board, ecc, memory, usages]
+    default: []
 attributes:
   check_mode:
     support: full
@@ -146,6 +154,11 @@ findings:
     remedy:
       description: What to do about it.
       type: str
+details:
+  description: One entry a chip, with npu_id, chip_id, phy_id and what was asked for (board, ecc, memory, usages) as the tool words it.
+  returned: success
+  type: list
+  elements: dict
 causes:
   description: Where the tool showed no chip, the likely causes in order, each with cause, tell (what distinguishes it) and remedy.
   returned: success
@@ -189,6 +202,12 @@ def main() -> None:
             "allowed_container": {"type": "str", "default": ""},
             "minimum_driver": {"type": "str", "default": ""},
             "docker_cli": {"type": "str", "default": "docker"},
+            "details": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["board", "ecc", "memory", "usages"],
+                "default": [],
+            },
         },
         npu_info,
     )

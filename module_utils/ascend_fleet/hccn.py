@@ -11,6 +11,8 @@ from .npu_smi_lists import parse_key_values
 
 # What hccn_tool is asked about each NPU, in this order; `-<topic> -g`.
 TOPICS = ("link", "ip", "gateway", "net_health", "netdetect", "tls")
+# Asked where wanted: not every version knows them, and `optical` is slow.
+EXTRA_TOPICS = ("optical", "mtu")
 
 _LINK = re.compile(r"^link status:\s*(\S+)", re.MULTILINE)
 _ADDRESS = re.compile(r"^ipaddr:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
@@ -19,6 +21,8 @@ _GATEWAY = re.compile(r"^default gateway:\s*([0-9A-Fa-f.:]+)(?:,\s*Iface:\s*(\S+
 _NET_HEALTH = re.compile(r"^net health status:\s*(.+?)\s*$", re.MULTILINE)
 _NETDETECT = re.compile(r"^netdetect address:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
 _TLS = re.compile(r"tls switch\[([01])\]")
+# Versions word it differently (`mtu:4200`, `mtu 4200`); what counts is the number behind the word.
+_MTU = re.compile(r"\bmtu\D{0,8}([0-9]{2,5})\b", re.IGNORECASE)
 _TLS_PRESET = re.compile(r"tls preconfigured\[([01])\]")
 _SAVED = re.compile(r"^\s*([a-z_]+?)_([0-9]{1,4})\s*=\s*(\S+)\s*$", re.MULTILINE)
 
@@ -37,6 +41,7 @@ class Port:
     netdetect: Optional[str] = None
     tls_enabled: Optional[bool] = None
     tls_preconfigured: Optional[bool] = None
+    mtu: Optional[int] = None
     optical: Tuple[Tuple[str, str], ...] = ()
     silent: str = ""  # why the tool gave no answer
     refused: Dict[str, str] = field(default_factory=dict)  # topic -> what it said instead
@@ -56,6 +61,7 @@ def parse_port(phy_id: int, answers: Dict[str, str], silent: str = "") -> Port:
     """Read the answers to `TOPICS` (topic -> text) about one NPU."""
     gateway = _GATEWAY.search(answers.get("gateway", ""))
     tls, preset = _group(_TLS, answers, "tls"), _group(_TLS_PRESET, answers, "tls")
+    mtu = _group(_MTU, answers, "mtu")
     return Port(
         phy_id,
         link=_group(_LINK, answers, "link"),
@@ -67,6 +73,7 @@ def parse_port(phy_id: int, answers: Dict[str, str], silent: str = "") -> Port:
         netdetect=_group(_NETDETECT, answers, "netdetect"),
         tls_enabled=None if tls is None else tls == "1",
         tls_preconfigured=None if preset is None else preset == "1",
+        mtu=None if mtu is None else int(mtu),
         optical=parse_optical(answers.get("optical", "")),
         silent=silent,
         refused={topic: text.strip() for topic, text in answers.items() if text.strip() and not _answered(topic, text)},
@@ -77,7 +84,7 @@ def _answered(topic: str, text: str) -> bool:
     """Say whether the text is the answer to its question and not an error message."""
     patterns = {"link": _LINK, "ip": _ADDRESS, "gateway": _GATEWAY, "net_health": _NET_HEALTH, "netdetect": _NETDETECT}
     pattern = patterns.get(topic, _TLS)
-    return topic == "optical" or pattern.search(text) is not None
+    return topic in EXTRA_TOPICS or pattern.search(text) is not None
 
 
 def _group(pattern: re.Pattern[str], answers: Dict[str, str], topic: str) -> Optional[str]:

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Sequence
 
 from .driver_findings import ERROR, INFO, WARNING, Finding
 from .hccn import Port
+from .hccn_optical import assess_optical
 
 SUCCESS = "Success"
 # The port is fine and the check behind net_health has just not run, or has no address to look for.
@@ -22,7 +23,7 @@ def assess_ports(
         if port.silent or port.refuses:
             findings.append(_silent(port) if port.silent else _refuses(port))
             continue
-        findings += _link(port) + _address(port) + _net_health(port)
+        findings += _link(port) + _address(port) + _net_health(port) + assess_optical(port)
         if saved is not None:
             findings += _saved(port, saved.get(port.phy_id, {}), conf_path)
     if saved is None and any(port.address for port in ports):

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .driver_findings import ERROR, WARNING, Finding, as_dicts, has_errors
 from .errors import CommandError, InputError
-from .hccn import TOPICS, Port, parse_hccn_conf, parse_port
+from .hccn import EXTRA_TOPICS, TOPICS, Port, parse_hccn_conf, parse_port
 from .hccn_assess import assess_ports
 from .host import Host
 from .npu_survey import WORKERS, device_nodes
@@ -23,10 +23,11 @@ def hccn_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     if params["timeout"] <= 0:
         raise InputError(f"timeout is {params['timeout']}.", "Give hccn_tool some seconds, for example 20.")
     npus = sorted(set(params["npus"])) or [node.phy_id for node in device_nodes(host) if node.is_device]
-    tool = _find_tool(host, params["hccn_tool"])
+    tool = find_tool(host, params["hccn_tool"])
     path = params["hccn_conf"]
     saved, state = _read_conf(host, path)
-    ports = look(host, tool, npus, params["timeout"], params["optical"]) if tool else []
+    extra = [topic for topic in EXTRA_TOPICS if params[topic]]
+    ports = look(host, tool, npus, params["timeout"], extra) if tool else []
     findings = assess_ports(ports, saved, path, state) if tool else [_missing(params["hccn_tool"])]
     return Outcome(
         values={
@@ -39,7 +40,7 @@ def hccn_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     )
 
 
-def _find_tool(host: Host, name: str) -> Optional[str]:
+def find_tool(host: Host, name: str) -> Optional[str]:
     return host.which(name) or (TOOL_PATH if host.is_file(TOOL_PATH) else None)
 
 
@@ -57,9 +58,9 @@ def _read_conf(host: Host, path: str) -> Tuple[Optional[Dict[int, Dict[str, str]
     return (None, "absent") if text is None else (parse_hccn_conf(text), "ok")
 
 
-def look(host: Host, tool: str, npus: Sequence[int], timeout: float, optical: bool) -> List[Port]:
-    """Ask about all NPUs, side by side."""
-    topics = [*TOPICS, "optical"] if optical else list(TOPICS)
+def look(host: Host, tool: str, npus: Sequence[int], timeout: float, extra: Sequence[str]) -> List[Port]:
+    """Ask about all NPUs, side by side; `extra` are questions beyond the usual ones."""
+    topics = [*TOPICS, *extra]
     with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(lambda npu: _ask(host, tool, npu, topics, timeout), npus))
 

@@ -10,6 +10,7 @@ from .errors import InputError
 from .host import Host
 from .npu_assess import Wanted, assess
 from .npu_chips import known_chips
+from .npu_details import ask_details, assess_details
 from .npu_survey import Survey, survey
 from .outcome import Outcome
 
@@ -25,10 +26,13 @@ def npu_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     chips = known_chips(seen)
     wanted = Wanted(frozenset(params["expected_chips"]), params["allowed_container"], params["minimum_driver"])
     findings, causes = assess(seen, chips, wanted)
+    details = ask_details(host, host.which(params["npu_smi"]), chips, params["details"], params["timeout"])
+    findings += assess_details(details, wanted)
     values: Dict[str, Any] = {
         "status": ERROR if has_errors(findings) else "ok",
         "chips": [known.as_dict() for known in chips],
         "findings": as_dicts(findings),
+        "details": [detail.as_dict() for detail in details],
         "causes": [cause.as_dict() for cause in causes],
         **_described(seen),
     }

@@ -66,6 +66,7 @@ def test_a_network_that_is_right(run_library: RunModule, server: FakeServer, npu
         "netdetect": "172.30.1.254",
         "tls_enabled": False,
         "tls_preconfigured": True,
+        "mtu": None,
         "optical": {},
         "saved": {
             "address": "172.30.1.13",
