@@ -80,7 +80,7 @@ def test_log_names_what_was_loaded_and_each_iteration_once(bench: Bench, referen
 
 
 def test_wrong_load_warns_and_starts_from_random_weights(bench: Bench, tmp_path: Path) -> None:
-    run = bench.train(2, 2, 4, *WITHOUT_STATE, "--train-iters", 1, load=tmp_path / "nowhere")
+    run = bench.train(1, 1, 1, *WITHOUT_STATE, "--train-iters", 1, load=tmp_path / "nowhere")
     assert run.status == 0, run.output
     assert (
         f"WARNING: could not find the metadata file {tmp_path}/nowhere/latest_checkpointed_iteration.txt" in run.output
@@ -90,14 +90,14 @@ def test_wrong_load_warns_and_starts_from_random_weights(bench: Bench, tmp_path:
 
 
 def test_checkpoint_of_other_sizes_is_not_loaded_and_exits_0(bench: Bench) -> None:
-    run = bench.train(2, 1, 2, load=bench.checkpoint(2, 2))
+    run = bench.train(1, 1, 1, load=bench.checkpoint(1, 2))
     assert run.status == 0
     assert "could not load the checkpoint" in run.output
     assert run.losses == {}
 
 
 def test_checkpoint_whose_files_fit_but_whose_arguments_do_not_is_refused(bench: Bench) -> None:
-    run = bench.train(1, 2, 2, load=bench.checkpoint(2, 2))
+    run = bench.train(1, 1, 1, load=bench.checkpoint(2, 1))
     assert run.status == 1
     assert (
         "tensor_model_parallel_size value from checkpoint (2) is not equal to the input argument value (1)."
@@ -107,9 +107,9 @@ def test_checkpoint_whose_files_fit_but_whose_arguments_do_not_is_refused(bench:
 
 def test_one_missing_rank_file_exits_1(bench: Bench, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(bench.checkpoint(2, 2), broken)
-    shutil.rmtree(broken / "release" / "mp_rank_01_001")
-    run = bench.train(2, 2, 4, load=broken)
+    shutil.copytree(bench.checkpoint(1, 2), broken)
+    shutil.rmtree(broken / "release" / "mp_rank_00_001")
+    run = bench.train(1, 2, 2, load=broken)
     assert run.status == 1
     assert "could not load the checkpoint" in run.output
 
