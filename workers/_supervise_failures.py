@@ -40,7 +40,7 @@ class Failure:
 # (pattern, what it means, what to do, weight). The first line of the table that matches a line of the log counts.
 _TABLE: List[Tuple[str, str, str, int]] = [
     (
-        r"NPU out of memory|CUDA out of memory",
+        r"NPU out of memory|CUDA out of memory|EI0011|EL0004",
         "An NPU ran out of memory.",
         "Lower the micro batch size or the sequence length, raise TP or PP, or switch on recomputation; "
         "make sure that no other process holds the card.",
@@ -113,15 +113,27 @@ _TABLE: List[Tuple[str, str, str, int]] = [
         CAUSE,
     ),
     (
-        r"No index file|FileNotFoundError: .*\.(?:idx|bin)'|GPTDataset-\w+_index\.npy|IndexError: .*document_index",
+        r"No index file|FileNotFoundError: .*(?:\.idx|\.bin|GPTDataset-\w+_index\.npy)'|IndexError: .*document_index",
         "The dataset or its index cache does not fit.",
         "Run --tags preprocessing; on hosts without shared storage the arguments need --no-shared-storage.",
         CAUSE,
     ),
     (
-        r"error code is (?:50701[058]|507014|507046|507899)|device is in abnormal state|EL0005|aicore (?:exception|timeout)",
+        r"error code is (?:50701[058]|507014|507046|507899)\b|device is in abnormal state|EL0005|aicore (?:exception|timeout)",
         "An NPU reported a fault of its own.",
         "Run --tags driver, and look at the NPU's health and at the plog.",
+        CAUSE,
+    ),
+    (
+        r"EI0005|collective communication are inconsistent between ranks",
+        "The ranks do not compute the same thing.",
+        "All hosts need the same sources and arguments: run --tags source on all of them.",
+        CAUSE,
+    ),
+    (
+        r"Cannot find bin(?:ary)? (?:of|for) op|EZ3002|EZ3003",
+        "CANN has no kernel for an operator on this chip.",
+        "Compare CANN, driver and the kernels package with the release row: --tags driver,container.",
         CAUSE,
     ),
     (
@@ -131,13 +143,14 @@ _TABLE: List[Tuple[str, str, str, int]] = [
         CAUSE,
     ),
     (
-        r"-8020|-8005|error code is 507033|EJ0001",
+        r"ret(?: is|=)?\s*-80(?:20|05)\b|error code is 507033|EJ0001",
         "An NPU is held by another process.",
         "Run --tags driver: it names who holds the card. After a killed run wait ten seconds.",
         CAUSE,
     ),
     (
-        r"EI0006|EI0015|topo exchange \w+ get socket timeout|Failed to connect agent",
+        r"EI0006|EI0015|wait socket establish timeout|fails to connect to dstRank|Failed to connect agent"
+        r"|topo exchange \w+ get socket timeout",
         "The ranks did not find each other in time.",
         "Every host has to start within the time-out: check the network between the NPUs, TLS switches and the interface names.",
         ECHO,

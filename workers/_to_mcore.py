@@ -29,6 +29,8 @@ from _layout import ModelSpec, Piece, Split, Target, hf_shapes, lone_extra_state
 from _mcore import TRACKER, WEIGHTS, digest
 from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, read_config
 from _safetensors import Shards
+from _torch_file import Slot
+from _torch_file import write as write_file
 
 Rank = Tuple[int, int]
 # Integer type of the same size, and the exponent bits that are all set in NaN and Inf.
@@ -174,9 +176,16 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return all(int((bits & exponent).amax()) != exponent for bits in pieces)
 
 
-def assemble(shards: Shards, target: Target, dtype: torch.dtype, through: Optional[torch.dtype]) -> torch.Tensor:
-    """Build one tensor of a rank. Values pass through the model's own type first, as upstream's loader does."""
-    result = torch.empty(target.shape, dtype=dtype)
+def assemble(
+    shards: Shards,
+    target: Target,
+    dtype: torch.dtype,
+    through: Optional[torch.dtype],
+    into: Optional[torch.Tensor] = None,
+) -> torch.Tensor:
+    """Build one tensor of a rank, in the memory of ``into`` if given. Values pass through the model's own type first, as
+    upstream's loader does."""
+    result = torch.empty(target.shape, dtype=dtype) if into is None else into
     for piece in target.pieces:
         rows = _rectangle(shards.tensor(piece.source), piece)
         if through is not None and rows.dtype != through:
@@ -190,41 +199,53 @@ def _rectangle(source: torch.Tensor, piece: Piece) -> torch.Tensor:
     return rows if piece.columns is None else rows[:, piece.columns[0] : piece.columns[1]]
 
 
-def build_state(job: Job, rank: Rank) -> Dict[str, Any]:
-    """The complete contents of one rank file."""
-    model: Dict[str, Optional[torch.Tensor]] = OrderedDict()
-    for target in rank_targets(job.spec, job.split, *rank):
-        tensor = assemble(job.shards, target, job.dtype, job.through)
-        job.shards.release(piece.source for piece in target.pieces)
-        model[target.key] = tensor
+def layout_state(job: Job, rank: Rank) -> Tuple[Dict[str, Any], List[Target]]:
+    """The contents of one rank file with slots for its tensors, and the tensors in the order of the slots."""
+    model: Dict[str, Optional[Slot]] = OrderedDict()
+    targets = rank_targets(job.spec, job.split, *rank)
+    for target in targets:
+        model[target.key] = Slot(target.shape, job.dtype)
         if target.extra_state is not None:
             model[target.extra_state] = None
-        job.progress.advance(tensor.numel() * tensor.element_size())
     state = lone_extra_state(job.spec, job.split)
     if state is not None:
         model[state] = None
-    return {
+    whole = {
         "args": job.args,
         "checkpoint_version": 3.0,
         "iteration": 1,
         "model": model,
         "num_floating_point_operations_so_far": 0,
     }
+    return whole, targets
 
 
 def write_rank(job: Job, rank: Rank) -> Tuple[str, Dict[str, Any]]:
-    """Write one rank file; returns its path below the output and what it holds."""
-    state = build_state(job, rank)
+    """Write one rank file, tensor by tensor; returns its path below the output and what it holds."""
+    state, targets = layout_state(job, rank)
+    waiting = iter(targets)
+    largest = max(Slot(target.shape, job.dtype).numel for target in targets)
+    memory = torch.empty(largest, dtype=job.dtype)  # one for all: fresh memory for each tensor costs as much as the copying
+    digests: Dict[str, str] = {}
+
+    def fill(slot: Slot) -> torch.Tensor:
+        target = next(waiting)
+        tensor = assemble(job.shards, target, job.dtype, job.through, memory[: slot.numel].view(slot.shape))
+        job.shards.release(piece.source for piece in target.pieces)
+        if job.digests:
+            digests[target.key] = digest(tensor)
+        job.progress.advance(slot.bytes)
+        return tensor
+
     directory = job.iteration / job.split.rank_directory(*rank)
     directory.mkdir()
     path = directory / WEIGHTS
     with whole_file(path) as temporary:
-        torch.save(state, str(temporary))
+        write_file(temporary, state, fill)
     sync_directory(directory)
-    tensors = {key: value for key, value in state["model"].items() if value is not None}
-    described: Dict[str, Any] = {"bytes": path.stat().st_size, "tensors": len(tensors), "tp": rank[0], "pp": rank[1]}
+    described: Dict[str, Any] = {"bytes": path.stat().st_size, "tensors": len(targets), "tp": rank[0], "pp": rank[1]}
     if job.digests:
-        described["sha256"] = {key: digest(value) for key, value in tensors.items()}
+        described["sha256"] = digests
     return f"{job.iteration.name}/{directory.name}/{WEIGHTS}", described
 
 
