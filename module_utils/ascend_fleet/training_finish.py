@@ -101,7 +101,8 @@ def _seal(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Receip
     verify(host, run, part.status)
     store = Store(host, params["work_root"], STAGE)
     patterns = [f"{os.path.relpath(run.save, run.directory)}/*"] if _below(run) else []
-    outputs = scan(host, run.directory, [*patterns, "logs/*"])
+    # Logs are kept and not vouched for: the supervisor's own last words come after this.
+    outputs = scan(host, run.directory, [*patterns, "launch.json"])
     receipt = Receipt(STAGE, run.inputs, outputs, made_with(host, params, run, part), run.parents)
     store.write(receipt)
     store.make_current(run.fingerprint)
