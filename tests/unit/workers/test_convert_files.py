@@ -9,12 +9,14 @@ import multiprocessing
 import os
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import _mcore
 import _to_hf
 import _to_mcore
+import _torch_file
 import pytest
 import torch
 from _common import WorkerError
@@ -50,18 +52,47 @@ def test_workers_write_the_same(model: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "one") == names(tmp_path / "two")
 
 
-def test_failed_write_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved: list[Any] = []
-    save = torch.save
+def test_the_same_model_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    """So that a shard that is made again is the shard of the receipt."""
+    for name in ("one", "two"):
+        _to_mcore.convert(model, tmp_path / name, 2, 1)
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.pt")]
+    assert len(files) == 2
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
 
-    def failing(state: Any, path: str) -> None:
+
+@pytest.mark.parametrize("large", [_torch_file.LARGE, 16])
+def test_files_are_whole_archives_that_torch_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    """With the headers of small entries and with those of entries that need more than 32 bits."""
+    monkeypatch.setattr(_torch_file, "LARGE", large)
+    tensors = {"a": torch.arange(12, dtype=torch.bfloat16).view(3, 4), "b": torch.ones(5), "c": torch.zeros(0, 2)}
+    state = {"model": {key: _torch_file.Slot(tuple(one.shape), one.dtype) for key, one in tensors.items()}, "n": 1}
+    waiting = iter(tensors.values())
+    _torch_file.write(tmp_path / "x.pt", state, lambda slot: next(waiting))
+    with zipfile.ZipFile(tmp_path / "x.pt") as archive:
+        assert archive.testzip() is None
+    for mapped in (False, True):
+        loaded = torch.load(tmp_path / "x.pt", mmap=mapped, weights_only=True)
+        assert loaded["n"] == 1
+        assert all(torch.equal(loaded["model"][key], one) for key, one in tensors.items())
+        assert all(loaded["model"][key].dtype == one.dtype for key, one in tensors.items())
+    assert loaded["model"]["a"].data_ptr() % _torch_file.ALIGNMENT == 0
+    torch.save({"model": tensors, "n": 1}, tmp_path / "torch.pt")
+    assert loaded["model"]["a"].stride() == torch.load(tmp_path / "torch.pt")["model"]["a"].stride()
+
+
+def test_failed_write_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Path] = []
+    write = _to_mcore.write_file
+
+    def failing(path: Path, state: Any, fill: Any) -> None:
         saved.append(path)
         if len(saved) == 3:
-            Path(path).write_bytes(b"half")
+            path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        save(state, path)
+        write(path, state, fill)
 
-    monkeypatch.setattr(torch, "save", failing)
+    monkeypatch.setattr(_to_mcore, "write_file", failing)
     with pytest.raises(OSError, match="No space left"):
         _to_mcore.convert(model, tmp_path / "out", 2, 2)
     assert len(saved) == 3
