@@ -116,7 +116,11 @@ class Checkout:
         """Get the commit from the mirror, where the tree does not have it yet."""
         if not self.git.has_commit(path, pin.commit):
             mirror = self._mirror(pin.name)
-            self.git.run(path, ["fetch", "--quiet", "--no-tags", "--update-shallow", mirror, pin.commit])
+            self.git.run(
+                path,
+                ["fetch", "--quiet", "--no-tags", "--update-shallow", mirror, pin.commit],
+                remedy="Look whether the mirror on the staging host is whole (git fsck) and clone it anew where it is not.",
+            )
 
     def _keep_commit(self, name: str, path: str, head: str) -> None:
         """Give a commit that only this tree has a name, so that git never collects it."""

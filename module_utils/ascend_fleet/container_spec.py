@@ -176,7 +176,8 @@ def _devices(host: Host, params: Mapping[str, Any], problems: List[str]) -> List
             problems.append(f"device {path} is absent{cards}")
         elif not stat_module.S_ISCHR(found.st_mode):
             problems.append(f"{path} is no device but {_kind(found)}: remove it and load the driver again")
-        devices.append(path)
+        # The driver's library looks below /dev, wherever the server keeps the nodes.
+        devices.append(path if directory == "/dev" else f"{path}:/dev/{name}")
     return devices
 
 

@@ -87,6 +87,15 @@ class Engine:
         done = self._run(["top", name, "-eo", "pid,args"], QUICK, remedy="Install ps (procps) on the server.")
         return [line.strip() for line in done.stdout.splitlines()[1:] if line.strip()]
 
+    def answers(self, name: str) -> bool:
+        """Say whether a program can be run in a container: one whose own command failed ends a moment after its start."""
+        return self._call(["exec", name, "true"], QUICK).rc == 0
+
+    def last_words(self, name: str) -> str:
+        """Return the last lines that a container's own command printed."""
+        done = self._call(["logs", "--tail", "5", name], QUICK)
+        return (done.stdout + done.stderr).strip()
+
     def load(self, archive: str) -> None:
         """Load the images of an archive made by `docker save`."""
         self._run(

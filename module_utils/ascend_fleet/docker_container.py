@@ -157,10 +157,15 @@ def _apply(engine: Engine, spec: ContainerSpec, existing: Optional[ContainerStat
 
 
 def _create(engine: Engine, spec: ContainerSpec) -> None:
-    """Create and start; what cannot be started is not left behind."""
+    """Create and start; what does not stay up is not left behind."""
     try:
         engine.create(spec.arguments())
         engine.start(spec.name)
+        if not engine.answers(spec.name):
+            raise FleetError(
+                f"Container {spec.name} ended at once: {engine.last_words(spec.name) or 'without a word'}.",
+                "Correct its command, image or arguments.",
+            )
     except FleetError:
         with contextlib.suppress(FleetError):
             engine.remove(spec.name)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
-from .errors import UnparsedError
+from .errors import CommandError, UnparsedError
 from .host import Completed, Runner
 
 STEP = 1800.0  # seconds; the largest of the three repositories is fetched from the local disk in seconds
@@ -115,7 +115,11 @@ class Git:
         argv = ["sh", "-c", _LAUNCH, "git", *prefix, "git", *settings, *arguments]
         # A directory that is no repository must not be taken for a part of one further up.
         full = {"GIT_CEILING_DIRECTORIES": self.root, **(env or {})}
-        return self.runner.run(argv, check=check, timeout=STEP, env=full, remedy=remedy)
+        done = self.runner.run(argv, check=False, timeout=STEP, env=full)
+        if check and done.rc != 0:
+            # In the words that a person would type; the settings and the launcher around them say nothing.
+            raise CommandError(["git", *arguments], done.rc, done.stdout, done.stderr, remedy=remedy)
+        return done
 
 
 def _tracked(text: str) -> List[str]:

@@ -128,6 +128,7 @@ def made(server: Server) -> dict[str, str]:
     server.no_container()
     labels = server.create()
     server.do("start", NAME)
+    server.do("exec", NAME, "true")
     server.no_container(f"{NAME}.replaced")
     server.container(labels)
     server.probe()
@@ -141,6 +142,7 @@ def test_the_first_run_creates_starts_and_looks_from_inside(server: Server) -> N
     server.no_container()
     labels = server.create()
     server.do("start", NAME)
+    server.do("exec", NAME, "true")
     server.no_container(f"{NAME}.replaced")
     server.container(labels)
     server.probe()
@@ -152,7 +154,7 @@ def test_the_first_run_creates_starts_and_looks_from_inside(server: Server) -> N
     assert server.host.stdins[-1] == PROGRAM
     assert (server.root / "work").is_dir()
     assert result["diff"]["before"] == {}
-    assert result["diff"]["after"]["devices"][0] == str(server.root / "dev/davinci2")
+    assert result["diff"]["after"]["devices"][0] == f"{server.root}/dev/davinci2:/dev/davinci2"
 
 
 def test_the_command_line_gives_exactly_what_was_asked_for(server: Server) -> None:
@@ -210,6 +212,7 @@ def test_drift_is_shown_and_the_container_made_anew(server: Server) -> None:
     server.do("rename", NAME, f"{NAME}.replaced")
     new = server.create(npus=[0])
     server.do("start", NAME)
+    server.do("exec", NAME, "true")
     server.do("rm", "--force", f"{NAME}.replaced")
     server.container(new, identity="c2")
     server.probe(npus=1)
@@ -286,6 +289,7 @@ def test_a_container_that_sees_fewer_npus_fails_every_time(server: Server) -> No
     server.no_container()
     labels = server.create()
     server.do("start", NAME)
+    server.do("exec", NAME, "true")
     server.no_container(f"{NAME}.replaced")
     server.container(labels)
     server.probe(npus=0)
@@ -303,6 +307,7 @@ def test_npu_software_that_does_not_load_says_why(server: Server) -> None:
     server.no_container()
     labels = server.create()
     server.do("start", NAME)
+    server.do("exec", NAME, "true")
     server.no_container(f"{NAME}.replaced")
     server.container(labels)
     server.probe(errors={"torch_npu": "ImportError: libhccl.so: cannot open shared object file"})

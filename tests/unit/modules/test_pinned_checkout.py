@@ -419,6 +419,16 @@ def test_an_unknown_commit_stops_before_any_tree_is_touched(site: Site) -> None:
     assert site.heads() == pinned
 
 
+def test_a_mirror_that_is_not_whole_is_named_in_plain_words(site: Site, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror" / "MindSpeed.git"
+    blob = git(mirror, "rev-parse", f"{site.commits['MindSpeed']}:latin.txt")
+    (mirror / "objects" / blob[:2] / blob[2:]).unlink()
+    result = site.run()
+    assert result.failed
+    assert result["msg"].startswith(f"`git -C {site.tree('MindSpeed')} fetch")
+    assert "git fsck" in result["remedy"]
+
+
 def test_every_lack_is_named_at_once(site: Site, tmp_path: Path) -> None:
     (tmp_path / "mirror" / "MindSpeed.git").rename(tmp_path / "mirror" / "elsewhere.git")
     site.commits = {**site.commits, "Megatron-LM": "e" * 40}
