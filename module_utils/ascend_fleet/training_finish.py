@@ -15,7 +15,7 @@ from .manifest import scan
 from .outcome import Outcome
 from .receipt import Receipt, Store
 from .training_inputs import STAGE, Run, missing_stages, read_run
-from .training_look import look
+from .training_look import sealed
 from .training_saved import iteration_directory, read_tracker, whole
 from .training_start import LOOK_INTERVAL
 from .training_status import Part, in_words, node_log, read_part
@@ -29,11 +29,17 @@ def finish(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     if missing:
         return _predicted(f"run: would be followed to its end once {', '.join(missing)} is there", "absent")
     run = read_run(host, params["work_root"], params["plan"], params["host"])
-    found, part = look(host, params, run)
-    if found.state == "finished":
-        return Outcome(values=_values(run, part, found.state, True))
+    state, damage = sealed(host, params, run)
+    part = read_part(host, run.directory, run.node.rank)
+    if state == "finished":
+        return Outcome(values=_values(run, part, state, True))
+    if state == "damaged":
+        raise VerificationError(
+            f"The run was finished, and its files are not as they were: {'; '.join(damage[:10])}.",
+            "Restore them, or start the run anew with pretraining_new_run: true.",
+        )
     if check_mode:
-        return _predicted(f"run {run.fingerprint}: would be followed to its end", found.state)
+        return _predicted(f"run {run.fingerprint}: would be followed to its end", part.state)
     part = _wait(host, params, run)
     _raise_on_failure(host, run, part)
     if part.state != "succeeded":

@@ -54,12 +54,8 @@ class Look:
 def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
     """Look at this host's part of a run."""
     part = read_part(host, run.directory, run.node.rank)
-    state = part.state
-    damage: List[str] = []
-    verdict = Store(host, params["work_root"], STAGE).look(run.inputs, params.get("verify") or "stat")
-    if verdict.receipt is not None:
-        state = "damaged" if verdict.state == "damaged" else "finished"
-        damage = verdict.differences.lines()
+    receipt_state, damage = sealed(host, params, run)
+    state = receipt_state or part.state
     found = Look(
         run.node.name,
         run.node.rank,
@@ -76,6 +72,14 @@ def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
         _other(host, params["work_root"], run),
     )
     return found, part
+
+
+def sealed(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[str, List[str]]:
+    """Return finished or damaged (with what differs) for a run that has its receipt, an empty state for any other."""
+    verdict = Store(host, params["work_root"], STAGE).look(run.inputs, params.get("verify") or "stat")
+    if verdict.receipt is None:
+        return "", []
+    return ("damaged" if verdict.state == "damaged" else "finished"), verdict.differences.lines()
 
 
 def problems(host: Host, params: Mapping[str, Any], run: Run) -> List[str]:
@@ -150,7 +154,13 @@ def job_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
         return _current(host, params["work_root"], params["host"])
     missing = missing_stages(host, params["work_root"])
     if check_mode and missing:
-        values: Dict[str, Any] = {"missing": missing, "look": None, "status": {}, "progress": "absent", "directory": None}
+        values: Dict[str, Any] = {
+            "missing": missing,
+            "look": None,
+            "status": {},
+            "progress": "absent",
+            "directory": None,
+        }
         return Outcome(values={**values, "fingerprint": None, "run_state": "absent"})
     run = read_run(host, params["work_root"], params["plan"], params["host"])
     found, part = look(host, params, run)
