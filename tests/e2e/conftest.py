@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -77,7 +78,14 @@ def playbook(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Playbook:
             project_dir=str(ROOT),
             playbook=name,
             inventory=str(ROOT / "inventory" / "lab"),
-            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            envvars={
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                # The runner puts its own callback before these instead of reading the path from ansible.cfg.
+                "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "plugins" / "callback"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_FORCE_COLOR": "0",
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            },
             extravars=extra_vars,
             cmdline=line or None,
             quiet=True,

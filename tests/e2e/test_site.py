@@ -71,3 +71,19 @@ def test_the_second_run_changes_nothing(first_run: Run, playbook: Playbook) -> N
     again = playbook("site.yml")
     assert again.rc == 0, again.output[-4000:]
     assert again.changed() == {}, again.output[-6000:]
+
+
+def test_a_wrong_load_directory_fails_the_run(first_run: Run, playbook: Playbook) -> None:
+    """Upstream would train random weights here and exit 0."""
+    assert first_run.rc == 0
+    before = on_host("npu-2", f"readlink {WORK_ROOT}/run/current")
+    arguments = {"load": f"{WORK_ROOT}/nothing-here"}
+    failed = playbook(
+        "site.yml", tags="training", run_plan_overrides={"arguments": arguments}, pretraining_new_run=True
+    )
+    assert failed.rc != 0
+    assert failed.failed() >= set(NPU_HOSTS)
+    assert any("nothing-here" in message or "load" in message for message in failed.failures().values()), (
+        failed.failures()
+    )
+    assert on_host("npu-2", f"readlink {WORK_ROOT}/run/current") == before, "a failed run is never the one in use"
