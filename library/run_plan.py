@@ -12,6 +12,7 @@ description:
     the parallel sizes, which rank is where, which shards each host needs, the training arguments and each host's environment.
   - A pure function of its parameters. It touches no host and is meant to be delegated to the controller.
   - Everything that upstream could not start, or would compute differently, is refused; all reasons are reported at once.
+  - What a rank needs of its NPU's memory is estimated. A run that does not fit is refused with what would.
 author: ascend-fleet contributors (@ascend-fleet)
 options:
   release:
@@ -73,10 +74,40 @@ options:
       interface:
         description: Network interface that carries the address.
         type: str
+      hbm_mb:
+        description: Memory of the host's smallest NPU in MB, as npu-smi reports its total.
+        type: int
+  hbm_mb:
+    description: The same for hosts that do not say it.
+    type: int
+    default: 65536
+  memory_check:
+    description: Whether a run that does not fit by the estimate is refused or only warned about.
+    type: str
+    choices: [refuse, warn]
+    default: refuse
+  search:
+    description:
+      - Let the plan choose TP, PP, micro batch and recomputation; of what fits, what is fastest by estimate.
+      - What the recipe and O(overrides) say about those is then replaced, and a warning says by what.
+    type: bool
+    default: false
   model_config:
     description: The model's config.json.
     type: dict
     required: true
+  tokenizer_config:
+    description: The model's tokenizer_config.json; without it the end of document is not checked.
+    type: dict
+  output:
+    description:
+      - File on the controller that gets the plan as JSON, also when it is refused; a page with pictures is written beside it, with
+        the extension C(.html). Empty writes nothing.
+    type: path
+    default: ''
+  previous:
+    description: An earlier plan; what this one says differently is returned.
+    type: dict
   work_root:
     description: Directory on the servers from which everything derives, the same in the container.
     type: path
@@ -105,6 +136,10 @@ options:
     description: Seconds that the ranks wait for each other at the start.
     type: int
     default: 1800
+  execution_timeout:
+    description: Seconds that a communication operation waits for its other ranks.
+    type: int
+    default: 1836
   environment:
     description: Additional environment of the training processes; replaces what the plan would set.
     type: dict
@@ -112,13 +147,13 @@ options:
 attributes:
   check_mode:
     support: full
-    description: It never changes anything.
+    description: Says whether O(output) would get another content.
   diff_mode:
     support: none
-    description: There is never a difference.
+    description: The plan is returned whole; there is nothing on a host to compare it with.
   idempotent:
     support: full
-    description: The same parameters give the same plan.
+    description: The same parameters give the same plan and the same files.
 """
 
 EXAMPLES = r"""
@@ -142,9 +177,30 @@ plan:
     - The run plan. C(world_size), C(nnodes), C(nproc_per_node), C(tp), C(pp), C(cp) and C(dp) are counts; C(hosts), C(ranks), C(shards)
       (loaded) and C(writers) (saved) say what is where; C(training_arguments) follow C(launch.script); C(environment) and
       C(launch.arguments) are per host; C(release), C(model), C(conversion), C(dataset) and C(train) are what the stages work with;
-      C(train.seq_length) in tokens, C(train.save_interval) in iterations.
-  returned: success
+      C(train.seq_length) in tokens, C(train.save_interval) in iterations. C(memory) says for each rank, in bytes, what it needs
+      (C(static), C(activation), C(communication), C(runtime), C(total)) and has (C(capacity)); C(problems), C(warnings) and
+      C(suggestions) are what was found.
+    - Of a run that is refused, as far as it goes.
+  returned: always
   type: dict
+summary:
+  description: The first lines of the table and the warnings, for a run that is about another stage.
+  returned: success
+  type: list
+  elements: str
+differences:
+  description: What this plan says differently from O(previous).
+  returned: success
+  type: list
+  elements: str
+suggestions:
+  description:
+    - What fits instead of a run that does not; the longest sequence for its sizes, then the best other sizes for its sequence.
+    - Each has C(kind) (V(sequence) or V(sizes)), C(text), C(tp), C(pp), C(cp), C(dp), C(micro_batch_size), C(seq_length),
+      C(recompute) (arguments), C(slowdown) (1.0 for no bubble and nothing computed twice) and C(memory) of the fullest rank in bytes.
+  returned: failure
+  type: list
+  elements: dict
 table:
   description: The plan as lines for a terminal.
   returned: success
@@ -170,6 +226,7 @@ HOST = {
     "address": {"type": "str"},
     "npus": {"type": "list", "elements": "int"},
     "interface": {"type": "str"},
+    "hbm_mb": {"type": "int"},
 }
 SPEC = {
     "release": {"type": "dict", "required": True},
@@ -181,7 +238,13 @@ SPEC = {
     "known_recipes": {"type": "list", "elements": "str", "default": []},
     "overrides": {"type": "dict", "default": {}},
     "hosts": {"type": "list", "elements": "dict", "required": True, "options": HOST},
+    "hbm_mb": {"type": "int", "default": 65536},
+    "memory_check": {"type": "str", "choices": ["refuse", "warn"], "default": "refuse"},
+    "search": {"type": "bool", "default": False},
     "model_config": {"type": "dict", "required": True},
+    "tokenizer_config": {"type": "dict"},
+    "output": {"type": "path", "default": ""},
+    "previous": {"type": "dict"},
     "work_root": {"type": "path", "required": True},
     "master_port": {"type": "int", "default": 6000},
     "architecture": {"type": "str", "default": "aarch64"},
@@ -189,6 +252,7 @@ SPEC = {
     "shared_storage": {"type": "bool", "default": False},
     "physical_ids": {"type": "bool", "default": False},
     "connect_timeout": {"type": "int", "default": 1800},
+    "execution_timeout": {"type": "int", "default": 1836},
     "environment": {"type": "dict", "default": {}},
 }
 

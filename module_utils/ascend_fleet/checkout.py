@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .checkout_save import Rescue
 from .docker import Engine
+from .docker_container import refuse_under_job
 from .errors import FleetError, InputError, ProblemsError, VerificationError
 from .git import ATTRIBUTES, FULL_COMMIT, TREE_NAME, Git, Tree
 from .host import Container, Host
@@ -150,7 +151,8 @@ def ensure_checkouts(host: Host, params: Dict[str, Any], check_mode: bool) -> Ou
     """Bring all source trees of a server to their commits."""
     pins = _pins(params["commits"], params["branches"])
     root = params["root"]
-    state = Engine(host, params["docker_cli"]).container(params["container"])
+    engine = Engine(host, params["docker_cli"])
+    state = engine.container(params["container"])
     if state is None or not state.running:
         if not check_mode:
             raise FleetError(
@@ -162,6 +164,8 @@ def ensure_checkouts(host: Host, params: Dict[str, Any], check_mode: bool) -> Ou
     checkout = Checkout(host, git, root, params["mirror"], params["keep"])
     findings = checkout.look(pins)
     outcome = _outcome(root, findings)
+    if outcome.changed:
+        refuse_under_job(engine, state, f"its sources would change ({'; '.join(outcome.actions)})")
     if outcome.changed and not check_mode:
         _apply(checkout, pins, findings, outcome)
     return outcome

@@ -120,10 +120,15 @@ def _refuse_loss(engine: Engine, existing: ContainerState, replace_foreign: bool
             f"Rename it (docker rename {existing.name} {existing.name}-old), choose another ascend_container_name, "
             "or set training_container_replace_foreign: true.",
         )
-    jobs = running_jobs(engine, existing)
+    refuse_under_job(engine, existing, "the container would have to be created anew")
+
+
+def refuse_under_job(engine: Engine, state: ContainerState, why: str) -> None:
+    """Raise RefusedError where a training job runs in the container; `why` says what would happen to it."""
+    jobs = running_jobs(engine, state)
     if jobs:
         raise RefusedError(
-            f"A training job runs in container {existing.name}, which would have to be created anew: {jobs[0]}.",
+            f"A training job runs in container {state.name}, and {why}: {jobs[0]}.",
             "Wait for its end, or stop it with playbooks/stop-training.yml.",
             jobs=jobs,
         )

@@ -2,57 +2,37 @@
 """The run plan: release row, recipe, hosts and the model's own config.json become everything that the stages need to agree on.
 
 A pure function: no host is touched, nothing is read. Either everything fits and the plan is returned, or every reason against it
-is raised at once.
+is raised at once, with what would fit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .plan_arguments import Paths, training_arguments
+from .errors import ProblemsError
+from .plan_assemble import Settled, Site, assemble, refused
 from .plan_findings import Findings, closest
+from .plan_fit import check_memory
 from .plan_hosts import PlanHost, read_hosts
-from .plan_placement import (
-    Rank,
-    Rendezvous,
-    Sizes,
-    environment,
-    place,
-    shards_by_host,
-    torchrun_arguments,
-    visible_devices,
-)
-from .plan_recipe import Recipe, read_recipe
+from .plan_placement import Sizes, place
+from .plan_recipe import Recipe, check_overrides, read_recipe
 from .plan_refusals import (
     refuse_arguments,
     refuse_batches,
     refuse_context_parallel,
     refuse_index_cache,
+    refuse_no_eod,
     refuse_sequence,
     refuse_unshardable,
     settle_sizes,
 )
 from .plan_release import check_choice, read_release
+from .plan_search import Fleet, best_choices, suggestions
 from .plan_shape import ModelShape, read_shape
 from .plan_warnings import warn_model, warn_placement, warn_resume, warn_schedule
 
-SCRIPT = "pretrain_gpt.py"
-
-
-@dataclass(frozen=True)
-class Site:
-    """What only the site can say. `connect_timeout` in seconds; names are inventory names."""
-
-    work_root: str
-    master_port: int = 6000
-    architecture: str = "aarch64"
-    conversion_host: str = ""  # empty: the first host
-    shared_storage: bool = False
-    physical_ids: bool = False  # the training container is privileged
-    connect_timeout: int = 1800
-    environment: Mapping[str, str] = field(default_factory=dict)
-    release_overrides: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["Choice", "Model", "Site", "plan"]
 
 
 @dataclass(frozen=True)
@@ -66,47 +46,98 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class _Settled:
-    """Everything that was read and found to fit."""
+class Model:
+    """The model's own files: config.json, and tokenizer_config.json where it is at hand."""
 
-    release: Mapping[str, Any]
-    recipe: Recipe
-    shape: ModelShape
-    sizes: Sizes
-    hosts: Sequence[PlanHost]
-    ranks: Sequence[Rank]
-    site: Site
+    config: Mapping[str, Any]
+    tokenizer: Optional[Mapping[str, Any]] = None
 
 
 def plan(
     release: Mapping[str, Any],
     recipe: Mapping[str, Any],
     hosts: Sequence[Mapping[str, Any]],
-    model_config: Mapping[str, Any],
+    model: Model,
     overrides: Mapping[str, Any],
     site: Site,
     choice: Optional[Choice] = None,
 ) -> Dict[str, Any]:
-    """Return the run plan as plain data, or raise ProblemsError with every refusal.
+    """Return the run plan as plain data, or raise ProblemsError with every refusal, what fits instead, and the plan so far.
 
-    `release` and `recipe` are the rows of releases/ and recipes/, `hosts` a list of {name, address, npus, interface} in rank order,
-    `model_config` the model's config.json, `overrides` flat changes to the recipe (tp, pp, iterations, ...).
+    `release` and `recipe` are the rows of releases/ and recipes/, `hosts` a list of {name, address, npus, interface, hbm_mb} in
+    rank order, `overrides` flat changes to the recipe (tp, pp, iterations, ...).
     """
     findings = Findings()
     chosen = choice or Choice()
     check_choice("release", chosen.release, chosen.releases, findings)
     check_choice("recipe", chosen.recipe, chosen.recipes, findings)
+    check_overrides(overrides, findings)
     row = read_release(release, site.release_overrides, site.architecture, findings) if release else {}
     wanted = read_recipe(recipe, overrides, findings) if recipe else None
-    fleet = read_hosts(hosts, findings)
-    shape = read_shape(model_config, findings)
+    fleet = read_hosts(hosts, site.hbm_mb, findings)
+    shape = read_shape(model.config, findings)
     _check_site(site, fleet, findings)
-    sizes = _check_fit(wanted, shape, fleet, model_config, site, findings)
-    findings.stop_if_refused()
+    if site.search and wanted is not None and shape is not None and not findings.refusals:
+        wanted = _searched(wanted, shape, fleet, site, findings)
+    sizes = _check_fit(wanted, shape, fleet, model, site, findings)
     if wanted is None or shape is None or sizes is None or not row:
+        _raise(findings, refused(fleet), [])
         raise ValueError("plan() was given an empty release or recipe without saying that its name is unknown")
-    settled = _Settled(row, wanted, shape, sizes, fleet, place(sizes, fleet), site)
-    return {**_assemble(settled), "problems": [], "warnings": [finding.text for finding in findings.warnings]}
+    if findings.refusals:
+        _raise(findings, refused(fleet), [])
+    return _fitted(Settled(row, wanted, shape, sizes, fleet, place(sizes, fleet), site), findings)
+
+
+def _fitted(settled: Settled, findings: Findings) -> Dict[str, Any]:
+    """Return the whole plan, or raise with it and what would fit, when its memory is too small."""
+    recipe, sizes, site, around = settled.recipe, settled.sizes, settled.site, settled.environment
+    made = assemble(settled)
+    noted = Findings()
+    fits = check_memory(settled.shape, recipe, sizes, settled.ranks, settled.hosts, around, noted)
+    instead = [] if fits else suggestions(settled.shape, recipe, sizes, Fleet.of(settled.hosts, around))
+    for finding in noted.refusals:
+        if site.memory_check == "refuse":
+            findings.refuse(finding.code, finding.what, "; ".join(item["text"] for item in instead[:2]), _ways(instead))
+        else:
+            findings.warn(finding.code, finding.what)
+    _raise(findings, made, instead)
+    warnings = [finding.text for finding in findings.warnings]
+    return {**made, "problems": [], "warnings": warnings, "suggestions": instead}
+
+
+def _ways(instead: Sequence[Mapping[str, Any]]) -> str:
+    if not instead:
+        return "Nothing was found that fits on these NPUs: use more of them, or a smaller model."
+    return "Change seq_length, training_tp, training_pp or micro_batch_size, or set plan_search: true and let the plan choose."
+
+
+def _raise(findings: Findings, made: Mapping[str, Any], instead: List[Dict[str, Any]]) -> None:
+    """Raise every refusal, if there is one, with the plan as far as it goes."""
+    if not findings.refusals:
+        return
+    problems = [finding.text for finding in findings.refusals]
+    warnings = [finding.text for finding in findings.warnings]
+    whole = {**made, "problems": problems, "warnings": warnings, "suggestions": instead}
+    raise ProblemsError(
+        problems,
+        "Nothing was touched; change what is named and plan again.",
+        refusals=[finding.as_dict() for finding in findings.refusals],
+        plan_warnings=warnings,
+        suggestions=instead,
+        plan=whole,
+    )
+
+
+def _searched(recipe: Recipe, shape: ModelShape, hosts: Sequence[PlanHost], site: Site, findings: Findings) -> Recipe:
+    """Return the recipe with the best choice of sizes that fits; with none, the recipe as it is, which is then refused."""
+    around = {**recipe.environment, **{key: str(value) for key, value in site.environment.items()}}
+    choices = best_choices(shape, recipe, Fleet.of(hosts, around))
+    if not choices:
+        return recipe
+    best = choices[0]
+    text = best.as_dict("sizes", min(host.hbm_mb for host in hosts) << 20)["text"]
+    findings.warn("searched", f"Sizes were chosen by the plan (plan_search): {text}.")
+    return replace(best.recipe, dp=None)
 
 
 def _check_site(site: Site, hosts: Sequence[PlanHost], findings: Findings) -> None:
@@ -135,7 +166,7 @@ def _check_fit(
     recipe: Optional[Recipe],
     shape: Optional[ModelShape],
     hosts: Sequence[PlanHost],
-    model_config: Mapping[str, Any],
+    model: Model,
     site: Site,
     findings: Findings,
 ) -> Optional[Sizes]:
@@ -143,10 +174,11 @@ def _check_fit(
     if recipe is None:
         return None
     refuse_arguments(recipe, findings)
+    refuse_no_eod(recipe, model.tokenizer, findings)
     warn_resume(recipe, findings)
     if shape is not None:
         refuse_unshardable(shape, recipe, findings)
-        refuse_sequence(shape, recipe, model_config, findings)
+        refuse_sequence(shape, recipe, model.config, findings)
         refuse_context_parallel(shape, recipe, findings)
         warn_model(shape, recipe, findings)
     equal = len({len(host.npus) for host in hosts}) == 1
@@ -157,105 +189,3 @@ def _check_fit(
         warn_placement(hosts, sizes, findings)
         warn_schedule(recipe, sizes, findings)
     return sizes
-
-
-def _assemble(settled: _Settled) -> Dict[str, Any]:
-    recipe, sizes, hosts, site = settled.recipe, settled.sizes, settled.hosts, settled.site
-    meet = Rendezvous(hosts[0].address, site.master_port, site.connect_timeout, site.physical_ids)
-    no_shared_storage = len(hosts) > 1 and not site.shared_storage
-    paths = Paths.below(site.work_root, recipe)
-    return {
-        "release": dict(settled.release),
-        "recipe": recipe.name,
-        "work_root": site.work_root,
-        "world_size": sizes.world,
-        "nnodes": len(hosts),
-        "nproc_per_node": len(hosts[0].npus),
-        "tp": sizes.tp,
-        "pp": sizes.pp,
-        "cp": sizes.cp,
-        "dp": sizes.dp,
-        "hosts": _hosts(hosts, site),
-        "ranks": [rank.as_dict() for rank in settled.ranks],
-        "shards": shards_by_host(settled.ranks, sizes.pp, hosts),
-        "writers": shards_by_host([rank for rank in settled.ranks if rank.writes], sizes.pp, hosts),
-        "training_arguments": training_arguments(settled.shape, recipe, sizes, paths, no_shared_storage),
-        "environment": environment(hosts, meet, recipe.environment, site.environment),
-        "launch": {
-            "launcher": "torchrun",
-            "arguments": torchrun_arguments(hosts, meet),
-            "script": SCRIPT,
-            "master_addr": meet.master_addr,
-            "master_port": meet.master_port,
-        },
-        "model": _model(settled),
-        "conversion": _conversion(settled),
-        "dataset": _dataset(recipe),
-        "train": _train(recipe),
-    }
-
-
-def _hosts(hosts: Sequence[PlanHost], site: Site) -> List[Dict[str, Any]]:
-    return [
-        {
-            "name": host.name,
-            "address": host.address,
-            "interface": host.interface,
-            "node_rank": node,
-            "npus": list(host.npus),
-            "visible_devices": visible_devices(host, site.physical_ids),
-        }
-        for node, host in enumerate(hosts)
-    ]
-
-
-def _model(settled: _Settled) -> Dict[str, Any]:
-    shape, recipe = settled.shape, settled.recipe
-    return {
-        "type": shape.type,
-        "layers": shape.layers,
-        "hidden": shape.hidden,
-        "heads": shape.heads,
-        "kv_groups": shape.kv_groups,
-        "head_dim": shape.head_dim,
-        "ffn": shape.ffn,
-        "vocab": shape.vocab,
-        "padded_vocab": shape.padded_vocab(settled.sizes.tp, recipe.vocab_divisible_by),
-        "positions": shape.positions,
-        "rope_theta": shape.rope_theta,
-        "norm_epsilon": shape.norm_epsilon,
-        "tied": shape.tied,
-        "qkv_bias": shape.qkv_bias,
-        "dtype": recipe.dtype,
-    }
-
-
-def _conversion(settled: _Settled) -> Dict[str, Any]:
-    """Return what the converter needs: the same sizes as the training by construction."""
-    recipe, sizes = settled.recipe, settled.sizes
-    even = [settled.shape.layers // sizes.pp] * sizes.pp
-    return {
-        "host": settled.site.conversion_host or settled.hosts[0].name,
-        "tp": sizes.tp,
-        "pp": sizes.pp,
-        "dtype": recipe.dtype,
-        "layers_per_stage": list(recipe.layers_per_stage or even),
-        "vocab_divisible_by": recipe.vocab_divisible_by,
-    }
-
-
-def _dataset(recipe: Recipe) -> Dict[str, Any]:
-    data = recipe.dataset
-    return {"name": data.name, "keys": list(data.keys), "train_key": data.train_key, "append_eod": data.append_eod}
-
-
-def _train(recipe: Recipe) -> Dict[str, Any]:
-    return {
-        "iterations": recipe.iterations,
-        "global_batch_size": recipe.global_batch_size,
-        "micro_batch_size": recipe.micro_batch_size,
-        "seq_length": recipe.seq_length,
-        "seed": recipe.seed,
-        "split": recipe.split,
-        "save_interval": recipe.save_interval,
-    }

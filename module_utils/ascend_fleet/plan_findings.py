@@ -7,8 +7,6 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-from .errors import ProblemsError
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -44,16 +42,6 @@ class Findings:
     def warn(self, code: str, what: str, remedy: str = "") -> None:
         """Note something that the person should know and may want."""
         self.warnings.append(Finding(code, what, remedy=remedy))
-
-    def stop_if_refused(self) -> None:
-        """Raise ProblemsError with every refusal, if there is one."""
-        if self.refusals:
-            raise ProblemsError(
-                [finding.text for finding in self.refusals],
-                "Nothing was touched; change what is named and plan again.",
-                refusals=[finding.as_dict() for finding in self.refusals],
-                plan_warnings=[finding.text for finding in self.warnings],
-            )
 
 
 def as_int(value: Any) -> Optional[int]:

@@ -15,12 +15,16 @@ LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 @dataclass(frozen=True)
 class PlanHost:
-    """One server: inventory name, address for the other servers, physical NPU ids, interface that carries the address."""
+    """One server: inventory name, address for the other servers, physical NPU ids, interface that carries the address.
+
+    `hbm_mb` is the memory of its smallest NPU, as npu-smi reports it.
+    """
 
     name: str
     address: str
     npus: Tuple[int, ...]
     interface: str = ""
+    hbm_mb: int = 0
 
     @property
     def has_ip(self) -> bool:
@@ -41,11 +45,14 @@ def _ip(text: str) -> Any:
         return None
 
 
-def read_hosts(entries: Sequence[Mapping[str, Any]], findings: Findings) -> List[PlanHost]:
-    """Read [{name, address, npus, interface}]; what is wrong with them is among the findings."""
+def read_hosts(entries: Sequence[Mapping[str, Any]], hbm_mb: int, findings: Findings) -> List[PlanHost]:
+    """Read [{name, address, npus, interface, hbm_mb}]; what is wrong with them is among the findings.
+
+    A host that does not say how much memory its NPUs have gets `hbm_mb`.
+    """
     if not entries:
         findings.refuse("hosts-none", "There is no host to train on.", remedy="List hosts in training_hosts.")
-    hosts = [_host(entry, findings) for entry in entries]
+    hosts = [_host(entry, hbm_mb, findings) for entry in entries]
     _refuse_twice("Host", [host.name for host in hosts], findings)
     _refuse_twice("Address", [host.address for host in hosts if host.address], findings)
     _refuse_unequal(hosts, findings)
@@ -59,7 +66,7 @@ def read_hosts(entries: Sequence[Mapping[str, Any]], findings: Findings) -> List
     return hosts
 
 
-def _host(entry: Mapping[str, Any], findings: Findings) -> PlanHost:
+def _host(entry: Mapping[str, Any], hbm_mb: int, findings: Findings) -> PlanHost:
     name, given = str(entry.get("name", "")), entry.get("npus") or []
     address = str(entry.get("address") or "")
     npus = [as_int(npu) for npu in (given if isinstance(given, (list, tuple)) else [given])]
@@ -73,7 +80,14 @@ def _host(entry: Mapping[str, Any], findings: Findings) -> PlanHost:
     if not address:
         findings.refuse("host-address", f"Host {name} has no address.", remedy="Set ansible_host or ascend_address.")
     _refuse_twice(f"NPU of host {name}", good, findings)
-    return PlanHost(name, address, tuple(sorted(good)), str(entry.get("interface") or ""))
+    memory = as_int(entry.get("hbm_mb") or hbm_mb)
+    if memory is None or memory <= 0:
+        findings.refuse(
+            "host-memory",
+            f"The NPUs of host {name} have {entry.get('hbm_mb') or hbm_mb!r} MB of memory.",
+            remedy="Set ascend_hbm_mb to what npu-smi shows as its total, for example 65536.",
+        )
+    return PlanHost(name, address, tuple(sorted(good)), str(entry.get("interface") or ""), memory or 0)
 
 
 def _refuse_twice(what: str, values: Sequence[Hashable], findings: Findings) -> None:

@@ -1,32 +1,78 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module run_plan: its parameters become a call of the pure function."""
+"""The module run_plan: its parameters become a call of the pure function, and the plan is written where it is asked for."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import json
+import posixpath
+from typing import Any, Dict, List, Mapping
 
+from .errors import ProblemsError
 from .host import Host
 from .outcome import Outcome
-from .plan import Choice, Site, plan
-from .plan_table import plan_lines
+from .plan import Choice, Model, Site, plan
+from .plan_difference import differences
+from .plan_page import page
+from .plan_table import plan_lines, summary_lines
+
+SITE = (
+    "work_root",
+    "master_port",
+    "architecture",
+    "conversion_host",
+    "shared_storage",
+    "physical_ids",
+    "connect_timeout",
+    "execution_timeout",
+    "hbm_mb",
+    "memory_check",
+    "search",
+    "environment",
+    "release_overrides",
+)
 
 
 def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
-    """Plan the run. Nothing is touched, with or without check mode, so it never changes anything."""
-    del host, check_mode
-    site = Site(
-        work_root=params["work_root"],
-        master_port=params["master_port"],
-        architecture=params["architecture"],
-        conversion_host=params["conversion_host"],
-        shared_storage=params["shared_storage"],
-        physical_ids=params["physical_ids"],
-        connect_timeout=params["connect_timeout"],
-        environment=params["environment"],
-        release_overrides=params["release_overrides"],
+    """Plan the run and write the plan, also one that is refused; only the files can change."""
+    try:
+        made = _plan(params)
+    except ProblemsError as error:
+        _write(host, params["output"], error.details["plan"], check_mode)
+        raise
+    written = _write(host, params["output"], made, check_mode)
+    previous = params["previous"]
+    values = {
+        "plan": made,
+        "summary": summary_lines(made),
+        "table": plan_lines(made),
+        "differences": differences(previous, made) if previous else [],
+    }
+    actions = [f"write {path}" for path in written]
+    return Outcome(changed=bool(written), actions=actions, values=values)
+
+
+def _plan(params: Mapping[str, Any]) -> Dict[str, Any]:
+    return plan(
+        params["release"],
+        params["recipe"],
+        params["hosts"],
+        Model(params["model_config"], params["tokenizer_config"]),
+        params["overrides"],
+        Site(**{name: params[name] for name in SITE}),
+        Choice(params["release_name"], params["known_releases"], params["recipe_name"], params["known_recipes"]),
     )
-    choice = Choice(params["release_name"], params["known_releases"], params["recipe_name"], params["known_recipes"])
-    made = plan(
-        params["release"], params["recipe"], params["hosts"], params["model_config"], params["overrides"], site, choice
-    )
-    return Outcome(values={"plan": made, "table": plan_lines(made)})
+
+
+def _write(host: Host, output: str, made: Mapping[str, Any], check_mode: bool) -> List[str]:
+    """Write the plan as JSON to `output` and as a page beside it; return the paths whose content is (or would be) new."""
+    if not output:
+        return []
+    texts = {
+        output: json.dumps(made, indent=2, sort_keys=True) + "\n",
+        f"{posixpath.splitext(output)[0]}.html": page(made),
+    }
+    new = [path for path, text in texts.items() if host.read_text(path) != text]
+    if not check_mode:
+        for path in new:
+            host.write_text(path, texts[path])
+    return new

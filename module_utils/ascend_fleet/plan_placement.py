@@ -88,6 +88,7 @@ class Rendezvous:
     master_port: int
     connect_timeout: int  # seconds; has to be equal on all hosts
     physical_ids: bool = False  # a privileged container sees all NPUs under their physical ids
+    execution_timeout: int = 1836  # seconds that an operation may wait for its other ranks; equal on all hosts
 
 
 def visible_devices(host: PlanHost, physical_ids: bool) -> str:
@@ -111,6 +112,7 @@ def _own(host: PlanHost, node: int, nodes: int, meet: Rendezvous) -> Dict[str, s
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
         "ASCEND_RT_VISIBLE_DEVICES": visible_devices(host, meet.physical_ids),
         "HCCL_CONNECT_TIMEOUT": str(meet.connect_timeout),
+        "HCCL_EXEC_TIMEOUT": str(meet.execution_timeout),
         "MASTER_ADDR": meet.master_addr,
         "MASTER_PORT": str(meet.master_port),
         "NNODES": str(nodes),

@@ -85,7 +85,7 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
     """Read a recipe; None when it cannot be used, with the reasons among the findings."""
     before = len(findings.refusals)
     _refuse_sections(data, findings)
-    full = merged(data, _nested(overrides, findings))
+    full = merged(data, _nested(overrides))
     _refuse_task(full, findings)
     if any(not isinstance(full.get(section), Mapping) for section in SECTIONS):
         return None
@@ -120,15 +120,20 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
     )
 
 
-def _nested(overrides: Mapping[str, Any], findings: Findings) -> Dict[str, Any]:
-    """Return flat overrides at their places in a recipe. Nothing, an empty text and 0 mean: as the recipe says."""
-    result: Dict[str, Any] = {}
-    for key, value in overrides.items():
+def check_overrides(overrides: Mapping[str, Any], findings: Findings) -> None:
+    """Refuse overrides of what no recipe has; it needs no recipe, so that a mistyped name of one hides nothing."""
+    for key in overrides:
         if key not in OVERRIDES:
             findings.refuse(
                 "override-unknown", f"There is no {key!r} to override in a recipe.", closest(key, OVERRIDES)
             )
-        elif value not in (None, "", 0, [], {}) or (key == "seed" and value == 0):
+
+
+def _nested(overrides: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return flat overrides at their places in a recipe. Nothing, an empty text and 0 mean: as the recipe says."""
+    result: Dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key in OVERRIDES and (value not in (None, "", 0, [], {}) or (key == "seed" and value == 0)):
             for step in reversed(OVERRIDES[key]):
                 value = {step: value}
             result = merged(result, value)

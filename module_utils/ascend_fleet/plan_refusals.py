@@ -188,9 +188,29 @@ def refuse_arguments(recipe: Recipe, findings: Findings) -> None:
     if recipe.arguments.get("num-layers-per-virtual-pipeline-stage"):
         findings.refuse(
             "virtual-stages",
-            "num-layers-per-virtual-pipeline-stage needs a checkpoint divided into virtual stages, and the conversion "
-            "lays out plain ones: the weights would not load.",
-            remedy="Take it out of the recipe's arguments.",
+            "num-layers-per-virtual-pipeline-stage, which four of upstream's 72B examples set, needs a checkpoint divided into "
+            "virtual stages, and the conversion here lays out plain ones: the weights would not load.",
+            remedy="Take it out of the recipe's arguments; the plain pipeline computes the same, with a larger bubble.",
+        )
+
+
+def refuse_no_eod(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], findings: Findings) -> None:
+    """Refuse a tokenizer that has no end of document where one is to be written or looked for."""
+    asked = [
+        name
+        for name, on in (
+            ("dataset.append_eod", recipe.dataset.append_eod),
+            ("reset-position-ids", recipe.switched_on("reset-position-ids")),
+            ("reset-attention-mask", recipe.switched_on("reset-attention-mask")),
+            ("eod-mask-loss", recipe.switched_on("eod-mask-loss")),
+        )
+        if on
+    ]
+    if tokenizer is not None and asked and not tokenizer.get("eos_token"):
+        findings.refuse(
+            "tokenizer-eod",
+            f"{' and '.join(asked)} need an end of document, and the tokenizer names none (eos_token in tokenizer_config.json).",
+            remedy="Add eos_token to the model's tokenizer_config.json, or switch that off in the recipe.",
         )
 
 

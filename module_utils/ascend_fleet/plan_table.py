@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from .plan_fit import gib
 
 ARGUMENT_WIDTH = 120  # columns that a line of arguments may fill
+BAR_WIDTH = 48  # columns of an NPU's whole memory
+MOST_RANKS = 16  # more are shown stage by stage
+MOST_HOSTS = 40  # of more, the first and the last are shown; all of them are in the JSON
+PARTS = (("static", "#"), ("activation", "="), ("communication", "+"), ("runtime", "."))
 
 
 def plan_lines(plan: Mapping[str, Any]) -> List[str]:
-    """Return the lines of a plan: what is trained, which host does what, the launch line and what is doubtful."""
-    return [*_head(plan), "", *_hosts(plan), "", *_launch(plan), *_warnings(plan)]
+    """Return the lines of a plan: what is trained, which host does what, its memory, the launch line and what is doubtful."""
+    return [*_head(plan), "", *_hosts(plan), "", *_memory(plan), "", *_launch(plan), *_warnings(plan)]
+
+
+def summary_lines(plan: Mapping[str, Any]) -> List[str]:
+    """Return the lines for a run that is about another stage."""
+    return _head(plan) + _warnings(plan)
 
 
 def _head(plan: Mapping[str, Any]) -> List[str]:
@@ -40,7 +51,49 @@ def _hosts(plan: Mapping[str, Any]) -> List[str]:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    shown = lines[1:]
+    if len(shown) > MOST_HOSTS:
+        half = MOST_HOSTS // 2
+        shown = [*shown[:half], f"      ... {len(shown) - 2 * half} more hosts ...", *shown[-half:]]
+    return [lines[0], "  ".join("-" * width for width in widths), *shown]
+
+
+def _memory(plan: Mapping[str, Any]) -> List[str]:
+    """Return a bar for each rank, or for each stage where there are many ranks."""
+    groups = _groups(plan)
+    width = max(len(name) for name, _ in groups)
+    legend = "Memory of an NPU by estimate: # parameters and optimizer, = activations, + buffers, . runtime, then what is free"
+    lines = [f"{name.ljust(width)}  [{_bar(need)}] {_figures(need)}" for name, need in groups]
+    return [legend, *lines]
+
+
+def _groups(plan: Mapping[str, Any]) -> List[Tuple[str, Mapping[str, int]]]:
+    """Return (name, memory) of every rank, or of the ranks of each stage on NPUs of one size."""
+    ranks = {rank["rank"]: rank for rank in plan["ranks"]}
+    if len(ranks) <= MOST_RANKS:
+        return [(_place(ranks[need["rank"]]), need) for need in plan["memory"]]
+    groups: Dict[Tuple[int, int], List[Mapping[str, int]]] = {}
+    for need in plan["memory"]:
+        groups.setdefault((ranks[need["rank"]]["pp"], need["capacity"]), []).append(need)
+    return [(f"stage {stage}: {len(needs)} ranks", needs[0]) for (stage, _), needs in groups.items()]
+
+
+def _place(rank: Mapping[str, Any]) -> str:
+    return f"rank {rank['rank']:>2} on {rank['host']} (tp {rank['tp']} pp {rank['pp']} dp {rank['dp']})"
+
+
+def _bar(need: Mapping[str, int]) -> str:
+    """Return a bar of fixed width; what does not fit is cut off and shown by the figures."""
+    text, end = "", 0
+    for part, sign in PARTS:
+        end += need[part]
+        text += sign * (round(end / need["capacity"] * BAR_WIDTH) - len(text))
+    return text[:BAR_WIDTH].ljust(BAR_WIDTH)
+
+
+def _figures(need: Mapping[str, int]) -> str:
+    over = "  DOES NOT FIT" if need["total"] > need["capacity"] else ""
+    return f"{gib(need['total'])} of {gib(need['capacity'])}{over}"
 
 
 def _launch(plan: Mapping[str, Any]) -> List[str]:

@@ -18,7 +18,9 @@ from .server_facts import assess_facts, read_facts
 
 def server_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Look at NPUs, their network and the host side by side. Reading only; what is wrong is a finding."""
-    facts = read_facts(host, params["interface"], params["sent_at"])  # first: the clock is compared with the time of sending
+    facts = read_facts(
+        host, params["interface"], params["sent_at"]
+    )  # first: the clock is compared with the time of sending
     with ThreadPoolExecutor(2) as pool:
         npus = pool.submit(npu_info, host, _of_npus(params), check_mode)
         ports = pool.submit(hccn_info, host, _of_ports(params), check_mode)

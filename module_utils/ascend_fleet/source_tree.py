@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .docker import ContainerState, Engine
+from .docker_container import refuse_under_job
 from .errors import CommandError, FleetError, InputError
 from .host import Container, Host, Runner
 from .manifest import Manifest
@@ -41,6 +42,11 @@ class Steps:
     reason: str
     prove: bool
 
+    @property
+    def touch_sources(self) -> bool:
+        """Something that a running job may have loaded, or may load yet, would change."""
+        return bool(self.lay_in or self.requirements or self.install)
+
     def actions(self) -> List[str]:
         """Return the steps in words."""
         shown = ", ".join(self.lay_in[:5]) + (f" and {len(self.lay_in) - 5} more" if len(self.lay_in) > 5 else "")
@@ -54,7 +60,8 @@ def install_sources(host: Host, params: Dict[str, Any], check_mode: bool) -> Out
     """Make the source trees usable in the container and leave a receipt that says with which versions."""
     root, commits = params["root"], dict(params["commits"])
     receipt = read_receipt(host, os.path.join(root, RECEIPT))
-    state = Engine(host, params["docker_cli"]).container(params["container"])
+    engine = Engine(host, params["docker_cli"])
+    state = engine.container(params["container"])
     ready = _is_ready(host, root, state, params["container"], check_mode)
     runner = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
     lay_in = LayIn(host, root)
@@ -71,10 +78,14 @@ def install_sources(host: Host, params: Dict[str, Any], check_mode: bool) -> Out
         "todo": steps.actions(),
     }
     outcome.after = {**_shown(inputs, state.id if state else None), "todo": []}
+    if state is not None and steps.touch_sources:
+        refuse_under_job(engine, state, f"its sources would change ({'; '.join(steps.actions())})")
     if not check_mode and state is not None:
         versions = _apply(runner, lay_in, steps, receipt, params, outcome)
         made_with = {"container": state.id, "image": state.image, "image_id": state.image_id, "versions": versions}
-        Store(host, os.path.dirname(root), STAGE).write(Receipt(STAGE, inputs, lay_in.manifest(), made_with), root)
+        Store(host, os.path.dirname(root), STAGE).write(
+            Receipt(STAGE, inputs, lay_in.manifest(), made_with, _parents(host, root)), root
+        )
         outcome.values["versions"] = versions
     return outcome
 
@@ -184,6 +195,12 @@ def _wheels(host: Host, directory: str) -> Dict[str, Any]:
             "Bring them there for the image's Python and architecture, or leave mindspeed_source_wheels empty.",
         )
     return {"wheels": names}
+
+
+def _parents(host: Host, root: str) -> Dict[str, str]:
+    """Return what the sources are used in: the container, by the fingerprint of its specification and image."""
+    receipt = read_receipt(host, os.path.join(os.path.dirname(root), "container", RECEIPT))
+    return {"container": receipt.fingerprint} if receipt else {}
 
 
 def _shown(inputs: Mapping[str, Any], container: Optional[str]) -> Dict[str, Any]:

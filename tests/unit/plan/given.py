@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.ascend_fleet.errors import ProblemsError
-from ansible.module_utils.ascend_fleet.plan import Choice, Site, plan
+from ansible.module_utils.ascend_fleet.plan import Choice, Model, Site, plan
 
 ROOT = Path(__file__).resolve().parents[3]
 RELEASES = ROOT / "releases"
@@ -79,6 +79,7 @@ def make(
     row: dict[str, Any] | None = None,
     wanted: dict[str, Any] | None = None,
     choice: Choice | None = None,
+    tokenizer: dict[str, Any] | None = None,
     **site: Any,
 ) -> dict[str, Any]:
     """Plan the lab's run with some things changed."""
@@ -87,7 +88,7 @@ def make(
         release() if row is None else row,
         recipe() if wanted is None else wanted,
         hosts() if fleet is None else fleet,
-        config() if model is None else model,
+        Model(config() if model is None else model, tokenizer),
         changes,
         Site(**{"work_root": "/data/ascend-fleet", **site}),
         choice,

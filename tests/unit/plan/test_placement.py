@@ -32,6 +32,7 @@ def test_the_labs_plan() -> None:
         "node_rank": 1,
         "npus": [2, 3],
         "visible_devices": "0,1",
+        "hbm_mb": 65536,
     }
     assert made["conversion"] == {
         "host": "npu-1",
@@ -81,6 +82,7 @@ def test_environment_of_a_host() -> None:
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
         "ASCEND_RT_VISIBLE_DEVICES": "0,1",
         "HCCL_CONNECT_TIMEOUT": "1800",
+        "HCCL_EXEC_TIMEOUT": "1836",
         "HCCL_IF_IP": "192.0.2.12",
         "HCCL_SOCKET_IFNAME": "=eth0",
         "GLOO_SOCKET_IFNAME": "eth0",
