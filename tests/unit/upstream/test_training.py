@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.unit.upstream.conftest import BATCH, SEQUENCE, USUAL, VOCABULARY, WITHOUT_STATE, Bench, Run, worker
 
@@ -28,15 +28,15 @@ def reference(bench: Bench) -> Run:
     return bench.train(1, 1, 1, *WITHOUT_STATE)
 
 
-def first_global_batch(bench: Bench) -> torch.Tensor:
+def first_global_batch(prefix: Path) -> torch.Tensor:
     """Put the first samples together from the index files that the run left and the .bin file: (BATCH, SEQUENCE + 1)."""
-    (cache,) = bench.data.parent.glob("*/cache/GPTDataset_indices")
+    cache = prefix / "cache" / "GPTDataset_indices"
     names = ("document", "sample", "shuffle")
     documents, samples, shuffle = (np.load(next(cache.glob(f"*-GPTDataset-{name}_index.npy"))) for name in names)
     header = 9 + 8 + 1 + 8 + 8
-    index = bench.data.with_suffix(".idx").read_bytes()
+    index = prefix.with_suffix(".idx").read_bytes()
     lengths = np.frombuffer(index, np.int32, int.from_bytes(index[18:26], "little"), header)
-    tokens = np.fromfile(bench.data.with_suffix(".bin"), np.int32)
+    tokens = np.fromfile(prefix.with_suffix(".bin"), np.int32)
     pieces = np.split(tokens, np.cumsum(lengths)[:-1])
     stream = np.concatenate([pieces[number] for number in documents])
     starts = np.cumsum([0, *lengths[documents]])
@@ -48,14 +48,34 @@ def first_global_batch(bench: Bench) -> torch.Tensor:
     return torch.from_numpy(np.stack(rows)).long()
 
 
-def test_first_loss_is_that_of_the_hugging_face_model_on_the_same_samples(bench: Bench, reference: Run) -> None:
-    batch = first_global_batch(bench)
+def hugging_face_losses(bench: Bench, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each label under the model that the checkpoints were made of, in its shape."""
     model = AutoModelForCausalLM.from_pretrained(bench.model, torch_dtype=torch.float32)
     with torch.no_grad():
-        logits = model(batch[:, :-1], use_cache=False).logits
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).item()
+        logits = model(inputs, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+
+
+def test_first_loss_is_that_of_the_hugging_face_model_on_the_same_samples(bench: Bench, reference: Run) -> None:
+    batch = first_global_batch(bench.data)
+    expected = hugging_face_losses(bench, batch[:, :-1], batch[:, 1:]).mean().item()
     assert reference.losses[1] == pytest.approx(expected, abs=1e-3)
     assert abs(expected - math.log(VOCABULARY)) > 0.1  # so that random weights could not pass
+
+
+def test_end_of_document_counts_as_padding_where_the_tokenizer_says_so(bench: Bench, tmp_path: Path) -> None:
+    rows = ["--input", bench.root / "rows.jsonl", "--json-keys", "output", "--append-eod"]
+    worker("build_dataset", *rows, "--tokenizer", bench.model, "--output-prefix", tmp_path / "eod")
+    prefix = tmp_path / "eod_output_document"
+    run = bench.train(1, 1, 1, *WITHOUT_STATE, "--train-iters", 1, "--data-path", prefix)
+    batch = first_global_batch(prefix)
+    end = AutoTokenizer.from_pretrained(bench.model).eos_token_id
+    counts = batch[:, 1:] != end
+    assert not counts.all()
+    batch = batch.masked_fill(batch == end, 0)
+    losses = hugging_face_losses(bench, batch[:, :-1], batch[:, 1:]) * counts
+    micro_batches = [part.sum() / weight.sum() for part, weight in zip(losses.split(2), counts.split(2))]
+    assert run.losses[1] == pytest.approx(torch.stack(micro_batches).mean().item(), abs=1e-3)
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "tp1-pp1"])
