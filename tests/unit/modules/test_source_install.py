@@ -272,6 +272,16 @@ def test_content_imports_again(site: Site) -> None:
     assert result["actions"] == ["import every package in the container"]
 
 
+def test_the_sources_of_a_running_job_stay_as_they_are(site: Site) -> None:
+    site.run()
+    (site.laid_in / "core" / "__init__.py").write_text("__version__ = 'mine'\n")
+    site.engine.run("first", job="7 python supervise_training.py")
+    refused = site.run()
+    assert refused.failed
+    assert "stop-training.yml" in refused["remedy"]
+    assert (site.laid_in / "core" / "__init__.py").read_text() == "__version__ = 'mine'\n"
+
+
 def test_an_absent_tree_names_the_tag(site: Site) -> None:
     shutil.rmtree(site.source / "MindSpeed")
     result = site.run()
