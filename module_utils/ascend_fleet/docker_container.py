@@ -40,7 +40,7 @@ class Look:
     def take(self, host: Host, params: Mapping[str, Any], state: ContainerState) -> Dict[str, Any]:
         """Look from inside; raises where the NPU software does not work or sees other cards than it was given."""
         found = probe(Container(host, self.spec.name, params["env_scripts"], params["docker_cli"]), params["python"])
-        require(found, self.spec.name, params["npus"])
+        require(found, self.spec.name, params["npus"], self.spec.privileged)
         made_with = {"container": state.id, "started_at": state.started_at, "probe": found.as_dict()}
         self.store.write(Receipt(STAGE, self._inputs(state), Manifest({}), made_with), self.store.root)
         return found.as_dict()

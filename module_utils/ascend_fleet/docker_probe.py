@@ -85,8 +85,11 @@ def parse(done: Completed) -> Probe:
         ) from error
 
 
-def require(found: Probe, name: str, npus: Sequence[int]) -> None:
-    """Raise VerificationError unless torch_npu loads and sees exactly the cards that the container was given."""
+def require(found: Probe, name: str, npus: Sequence[int], privileged: bool = False) -> None:
+    """Raise VerificationError unless torch_npu loads and sees exactly the cards that the container was given.
+
+    A privileged container sees every card of the server, so there it can only see too few.
+    """
     if found.errors:
         said = "; ".join(f"{part}: {text}" for part, text in sorted(found.errors.items()))
         raise VerificationError(
@@ -94,7 +97,7 @@ def require(found: Probe, name: str, npus: Sequence[int]) -> None:
             "Compare the image's torch, torch_npu and CANN with the release row, and the driver with what CANN asks for.",
             probe=found.as_dict(),
         )
-    if found.npus != len(npus):
+    if found.npus < len(npus) or (found.npus > len(npus) and not privileged):
         raise VerificationError(
             f"Container {name} was given NPU {', '.join(str(number) for number in npus)} ({len(npus)}), but torch_npu sees {found.npus}.",
             "Look what else holds one of these cards (npu-smi info, docker ps): one card held elsewhere hides them all.",

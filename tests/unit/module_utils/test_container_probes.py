@@ -40,6 +40,9 @@ def test_more_npus_than_given_are_wrong_too() -> None:
     found = docker_probe.parse(said(json.dumps(answer)))
     with pytest.raises(VerificationError, match="torch_npu sees 8"):
         docker_probe.require(found, "llm", [4, 5, 6, 7])
+    docker_probe.require(found, "llm", [4, 5, 6, 7], privileged=True)
+    with pytest.raises(VerificationError, match="torch_npu sees 8"):
+        docker_probe.require(found, "llm", list(range(9)), privileged=True)
 
 
 def test_a_package_from_elsewhere_is_a_problem_and_one_of_the_image_is_not() -> None:
