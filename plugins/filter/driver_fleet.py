@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters for the driver check: the findings of all hosts as one list, worst first, and as lines for a person.
+"""Filters for the driver check: the findings of all hosts as one list, worst first, and who is left out because of them.
 
 Comparing the hosts with each other names the odd one out ("npu-17: driver 24.1.rc3, the other 63: 25.0.rc1") instead of 63
 differences.
@@ -7,6 +7,7 @@ differences.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -16,168 +17,273 @@ Finding = dict[str, Any]
 Results = Mapping[str, Mapping[str, Any]]
 
 SEVERITIES = ("error", "warning", "info")
-FEW = 4  # hosts that are named; more are counted
+RESULT = "driver_check_server"  # the variable with a host's result of npu_server_info
+FEW = 2  # hosts that are named in a comparison; more are counted
+
+_SAME = "Bring the hosts to one version; the run may work, but a difference is the first thing to rule out."
+_SWITCH = "Make the TLS switch equal on every NPU of the fleet: `hccn_tool -i N -tls -s enable 0` (or 1)."
+_FRAMES = "Set one MTU on every host and on the switches between them; large packets get lost where it is smaller."
+_IMAGE = "An image serves one architecture only: bring the image for this one, or take the host out of the run."
+_CABLE = "Check cable, module and switch port of the slower one: `ethtool <interface>`."
+_CHIPS = (
+    "Train on chips of one kind: the slowest and the smallest decide for all, and the memory plan is made for one size."
+)
 
 
-def driver_findings(hosts: Sequence[str], hostvars: Mapping[str, Any], npus: str, ports: str) -> list[Finding]:
+def driver_findings(
+    hosts: Sequence[str], hostvars: Mapping[str, Any], reach: Sequence[Finding] = (), clock_tolerance: float = 30
+) -> list[Finding]:
     """Return the findings of all hosts, worst first: {host, code, severity, chip, message, remedy}.
 
-    `npus` and `ports` name the variables that hold each host's result of npu_info and hccn_info. A host without a result did not
-    answer, which is a finding too.
+    A host without a result did not answer, which is a finding too. `reach` are findings of the reachability check;
+    `clock_tolerance` in seconds.
     """
     if isinstance(hosts, str) or not isinstance(hosts, Sequence):
         raise AnsibleFilterError(f"driver_findings needs a list of inventory names, not {hosts!r}")
-    seen = {host: _result(hostvars, host, npus) for host in hosts}
-    nets = {host: _result(hostvars, host, ports) for host in hosts}
+    seen = {host: _result(hostvars, host) for host in hosts}
     found = [_silent(host) for host in hosts if not seen[host]]
     for host in hosts:
-        own = seen[host].get("findings", [])
-        absent = {finding["chip"] for finding in own if finding["code"] == "chip.missing"}
-        # What is wrong with the network of a chip that is not there has been said by then.
-        network = [finding for finding in nets[host].get("findings", []) if finding["chip"] not in absent]
-        found += [{"host": host, **finding} for finding in [*own, *network]]
-    found += _odd_ones(seen, nets)
+        # The fleet's comparison of the switch knows better which NPU is the odd one than its own host does.
+        own = [item for item in seen[host].get("findings", []) if item["code"] != "tls.mismatch"]
+        found += [{"host": host, **finding} for finding in own]
+    answered = {host: result for host, result in seen.items() if result}
+    found += [*_odd_hosts(answered), *_odd_chips(answered), *_clocks(answered, clock_tolerance)]
+    found += [*_shared_addresses(answered), *reach]
     return sorted(found, key=lambda item: (SEVERITIES.index(item["severity"]), hosts.index(item["host"])))
 
 
-def _result(hostvars: Mapping[str, Any], host: str, name: str) -> Mapping[str, Any]:
+def _result(hostvars: Mapping[str, Any], host: str) -> Mapping[str, Any]:
     """Return a host's registered result; empty where the host did not come so far or its module failed."""
-    result = hostvars[host].get(name) if host in hostvars else None
+    result = hostvars[host].get(RESULT) if host in hostvars else None
     return result if isinstance(result, Mapping) and "findings" in result else {}
 
 
 def _silent(host: str) -> Finding:
-    return _finding(
-        host,
-        "host.no_answer",
-        "error",
-        "the host could not be checked (see its own message above).",
-        "Check address, login and Python of the host, then run the check again.",
-    )
+    message = "the host could not be checked (see its own message above)."
+    remedy = "Check address, login and Python of the host, then run the check again."
+    return _finding(host, "host.no_answer", "error", message, remedy)
 
 
 def _finding(host: str, code: str, severity: str, message: str, remedy: str, chip: int | None = None) -> Finding:
     return {"host": host, "code": code, "severity": severity, "chip": chip, "message": message, "remedy": remedy}
 
 
-def _odd_ones(seen: Results, nets: Results) -> list[Finding]:
-    """Compare the hosts: versions and chips ought to be equal, the TLS switch has to be, an address must be unique."""
-    same = "Bring the hosts to one version; the run may work, but a difference is the first thing to rule out."
-    found = _compare("driver", "warning", {host: _driver(result) for host, result in seen.items()}, same)
-    found += _compare("firmware", "warning", {host: _firmware(result) for host, result in seen.items()}, same)
-    found += _compare("chips", "warning", {host: _chips(result) for host, result in seen.items()}, same)
-    switch = "Make the TLS switch equal on every NPU of the fleet: `hccn_tool -i N -tls -s enable 0` (or 1)."
-    found += _compare("tls", "error", {host: _tls(result) for host, result in nets.items()}, switch)
-    return found + _shared_addresses(nets)
+# Hosts with each other
 
 
-def _driver(result: Mapping[str, Any]) -> str | None:
-    if not result:
-        return None
-    return result["tool"]["driver_version"] or result["versions"]["driver"]["version"]
+def _odd_hosts(seen: Results) -> list[Finding]:
+    """Compare what each host has once."""
+    found = []
+    for code, what, read, remedy in _COMPARED:
+        found += _compare(code, what, {host: read(result) for host, result in seen.items()}, remedy)
+    return found
 
 
-def _firmware(result: Mapping[str, Any]) -> str | None:
-    return result["versions"]["firmware"]["version"] if result else None
+def driver_version(result: Mapping[str, Any]) -> str | None:
+    """Return the version of the running driver, or where none answers of the installed one."""
+    npus = result["npus"]
+    version: str | None = npus["tool"]["driver_version"] or npus["versions"]["driver"]["version"]
+    return version
 
 
-def _chips(result: Mapping[str, Any]) -> str | None:
-    """Return the kinds of chips, not their number: servers of one fleet may be filled differently."""
-    kinds = {
-        f"{chip['name']} {chip['hbm_total_mb'] or chip['memory_total_mb']} MB"
-        for chip in result.get("chips", [])
-        if chip["name"]
-    }
-    return " and ".join(sorted(kinds)) or None
+def firmware_version(result: Mapping[str, Any]) -> str | None:
+    """Return the version of the installed firmware."""
+    version: str | None = result["npus"]["versions"]["firmware"]["version"]
+    return version
 
 
-def _tls(result: Mapping[str, Any]) -> str | None:
-    """Return the switch of a host whose NPUs agree; where they do not, that is a finding of the host itself."""
-    known = {port["tls_enabled"] for port in result.get("ports", [])} - {None}
-    return {True: "on", False: "off"}[known.pop()] if len(known) == 1 else None
+def _interface(result: Mapping[str, Any], key: str) -> int | None:
+    interface = result["server"]["interface"]
+    return interface[key] if interface else None
 
 
-def _compare(what: str, severity: str, values: Mapping[str, Hashable | None], remedy: str) -> list[Finding]:
+_COMPARED: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Hashable | None], str], ...] = (
+    ("driver", "driver", driver_version, _SAME),
+    ("firmware", "firmware", firmware_version, _SAME),
+    ("kernel", "kernel", lambda result: result["server"]["kernel"] or None, _SAME),
+    ("architecture", "architecture", lambda result: result["server"]["architecture"], _IMAGE),
+    ("nic_mtu", "MTU of the host's interface", lambda result: _interface(result, "mtu"), _FRAMES),
+    ("nic_speed", "Mbit/s of the host's interface", lambda result: _interface(result, "speed_mbps"), _CABLE),
+)
+
+
+def _compare(code: str, what: str, values: Mapping[str, Hashable | None], remedy: str) -> list[Finding]:
     """Name the hosts whose value is not the most frequent one (of equally frequent ones, the first host's)."""
-    groups: dict[Hashable, list[str]] = {}
-    for host, value in values.items():
-        if value is not None:
-            groups.setdefault(value, []).append(host)
+    groups = _groups(values)
     if len(groups) < 2:
         return []
     usual = max(groups, key=lambda value: len(groups[value]))
-    rest = groups[usual]
-    others = f"the other {len(rest)}" if len(rest) > FEW else ", ".join(rest)
     return [
-        _finding(host, f"fleet.{what}", severity, f"{what} is {value}, on {others} it is {usual}.", remedy)
+        _finding(
+            host,
+            f"fleet.{code}",
+            "warning",
+            f"{what} {value}, {_others(groups[usual], len(values) - 1)}: {usual}.",
+            remedy,
+        )
         for value, hosts in groups.items()
         for host in hosts
         if value != usual
     ]
 
 
-def _shared_addresses(nets: Results) -> list[Finding]:
+def _groups(values: Mapping[Any, Hashable | None]) -> dict[Hashable, list[Any]]:
+    groups: dict[Hashable, list[Any]] = {}
+    for owner, value in values.items():
+        if value is not None:
+            groups.setdefault(value, []).append(owner)
+    return groups
+
+
+def _others(rest: Sequence[str], others: int) -> str:
+    """Word who has the usual value: by name where they are few, "the other 63" where that is all of them."""
+    if len(rest) <= FEW:
+        return ", ".join(rest)
+    return f"the other {len(rest)}" if len(rest) == others else f"{len(rest)} of the other {others}"
+
+
+# Chips with each other, over all hosts
+
+
+def _odd_chips(seen: Results) -> list[Finding]:
+    """Compare what each NPU has: its kind, its memory, its port's TLS switch and MTU."""
+    chips = {host: result["npus"]["chips"] for host, result in seen.items()}
+    ports = {host: result["network"]["ports"] for host, result in seen.items()}
+    switch = {True: "on", False: "off", None: None}
+    return [
+        *_compare_chips("chips", "chip", "warning", _by_chip(chips, lambda chip: chip["name"]), _CHIPS),
+        *_compare_chips("hbm", "HBM in MB", "warning", _by_chip(chips, lambda chip: chip["hbm_total_mb"]), _CHIPS),
+        *_compare_chips("tls", "TLS", "error", _by_chip(ports, lambda port: switch[port["tls_enabled"]]), _SWITCH),
+        *_compare_chips("port_mtu", "port MTU", "warning", _by_chip(ports, lambda port: port["mtu"]), _FRAMES),
+    ]
+
+
+def _by_chip(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]], read: Callable[[Mapping[str, Any]], Hashable | None]
+) -> dict[str, dict[int, Hashable]]:
+    """Return host -> physical id -> value, without what is not known."""
+    known = {host: {row["phy_id"]: read(row) for row in own if row["phy_id"] is not None} for host, own in rows.items()}
+    return {
+        host: {chip: value for chip, value in own.items() if value is not None} for host, own in known.items() if own
+    }
+
+
+def _compare_chips(
+    code: str, what: str, severity: str, values: Mapping[str, Mapping[int, Hashable]], remedy: str
+) -> list[Finding]:
+    """Name the odd NPU, or the host where all of its NPUs are alike and differ from the other hosts."""
+    groups = _groups({(host, chip): value for host, own in values.items() for chip, value in own.items()})
+    if len(groups) < 2:
+        return []
+    usual = max(groups, key=lambda value: len(groups[value]))
+    like_most = [host for host, own in values.items() if own and set(own.values()) == {usual}]
+    chips = sum(len(own) for own in values.values())
+    found = []
+    for host, own in values.items():
+        odd = {chip: value for chip, value in own.items() if value != usual}
+        if odd and len(odd) == len(own) and len(set(odd.values())) == 1 and like_most:
+            message = f"{what} {next(iter(odd.values()))}, {_others(like_most, len(values) - 1)}: {usual}."
+            found.append(_finding(host, f"fleet.{code}", severity, message, remedy))
+            continue
+        for chip, value in odd.items():
+            message = f"NPU {chip}: {what} {value}, {_count(len(groups[usual]), chips - 1)}: {usual}."
+            found.append(_finding(host, f"fleet.{code}", severity, message, remedy, chip))
+    return found
+
+
+def _count(usual: int, others: int) -> str:
+    return f"the other {usual}" if usual == others else f"{usual} of the other {others}"
+
+
+def _clocks(seen: Results, tolerance: float) -> list[Finding]:
+    """Name the hosts whose clock is far from the middle one. Sending a module takes some seconds itself, hence the tolerance."""
+    offsets = {host: result["server"]["clock_offset_s"] for host, result in seen.items()}
+    known = {host: offset for host, offset in offsets.items() if offset is not None}
+    if not known:
+        return []
+    # The controller's own clock is the reference for two hosts, where there is no middle one.
+    middle = statistics.median(known.values()) if len(known) > 2 else 0.0
+    remedy = (
+        "Set the clock and keep it with chrony or ntpd: logs, certificates and time-outs across hosts depend on it."
+    )
+    return [
+        _finding(
+            host,
+            "fleet.clock",
+            "warning",
+            f"clock {abs(offset - middle):.0f} s {'ahead of' if offset > middle else 'behind'} "
+            f"{f'the other {len(known) - 1}' if len(known) > 2 else 'the controller'}.",
+            remedy,
+        )
+        for host, offset in known.items()
+        if abs(offset - middle) > tolerance
+    ]
+
+
+def _shared_addresses(seen: Results) -> list[Finding]:
     """Name NPUs of different hosts that have the same address."""
     owners: dict[str, tuple[str, int]] = {}
     found = []
-    for host, result in nets.items():
-        for port in result.get("ports", []):
+    for host, result in seen.items():
+        for port in result["network"]["ports"]:
             first = owners.setdefault(port["address"], (host, port["phy_id"])) if port["address"] else None
             if first and first[0] != host:
-                message = (
-                    f"NPU {port['phy_id']} has address {port['address']}, and so has NPU {first[1]} of {first[0]}."
-                )
+                message = f"NPU {port['phy_id']}: address {port['address']}, as NPU {first[1]} of {first[0]}."
                 remedy = "Give each NPU of the fleet an address of its own."
                 found.append(_finding(host, "fleet.address", "error", message, remedy, port["phy_id"]))
     return found
 
 
-def driver_problems(findings: Sequence[Finding], host: str) -> list[str]:
-    """Return what stops a host: one line an error, with its remedy."""
-    errors = [item for item in findings if item["host"] == host and item["severity"] == "error"]
-    return [f"{item['message']} Remedy: {item['remedy']}" for item in errors]
+# What follows
 
 
-def driver_report(
-    findings: Sequence[Finding], hosts: Sequence[str], hostvars: Mapping[str, Any], npus: str
+def driver_looked(variables: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Say whether this run has looked at the host already, with these parameters of npu_server_info."""
+    result = variables.get(RESULT)
+    if not isinstance(result, Mapping) or "findings" not in result:
+        return False
+    known = result.get("invocation", {}).get("module_args", {})
+    return all(known.get(key) == value for key, value in asked.items())
+
+
+def driver_excluded(
+    findings: Sequence[Finding], hosts: Sequence[str], hostvars: Mapping[str, Any], policy: str
 ) -> list[str]:
-    """Return the report's lines: a table of the hosts, then every finding once, worst first."""
-    rows = [["host", "driver", "firmware", "chips", "result"]]
-    for host in hosts:
-        result = _result(hostvars, host, npus)
-        own = [item["severity"] for item in findings if item["host"] == host]
-        rows.append([host, _driver(result) or "-", _firmware(result) or "-", _summary(result), _verdict(own)])
-    return [f"Driver check of {len(hosts)} hosts", *_aligned(rows), *_paragraphs(findings)]
+    """Return the hosts that are left out of the run under the policy `exclude`: those with an error.
+
+    None while a run that was started is not finished (its hosts must not change), or when no host would be left.
+    """
+    if policy != "exclude" or unfinished(hosts, hostvars):
+        return []
+    bad = {item["host"] for item in findings if item["severity"] == "error"}
+    out = [host for host in hosts if host in bad]
+    return out if len(out) < len(hosts) else []
 
 
-def _summary(result: Mapping[str, Any]) -> str:
-    chips = result.get("chips", [])
-    healthy = sum(chip["health"] == "OK" for chip in chips)
-    return f"{len(chips)} x {_chips(result)}, {healthy} OK" if chips else "-"
+def unfinished(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return host -> fingerprints of its unfinished runs."""
+    runs = {host: list(_result(hostvars, host).get("unfinished_runs", [])) for host in hosts}
+    return {host: names for host, names in runs.items() if names}
 
 
-def _verdict(severities: Sequence[str]) -> str:
-    counts = [(severity, severities.count(severity)) for severity in SEVERITIES[:2]]
-    said = [f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts if count]
-    return ", ".join(said) or "ok"
-
-
-def _paragraphs(findings: Sequence[Finding]) -> list[str]:
-    """Word the findings; the same one on several hosts stands there once."""
-    groups: dict[tuple[str, str, str, str], list[str]] = {}
+def driver_stopped(
+    findings: Sequence[Finding], hosts: Sequence[str], hostvars: Mapping[str, Any], policy: str
+) -> dict[str, str]:
+    """Return host -> why it cannot go on, with remedies; empty under the policy `warn`."""
+    if policy == "warn":
+        return {}
+    excluded = driver_excluded(findings, hosts, hostvars, policy)
+    running = unfinished(hosts, hostvars) if policy == "exclude" else {}
+    kept = ""
+    if running:
+        who = "; ".join(f"{', '.join(names)} on {host}" for host, names in running.items())
+        kept = f"No host is left out of a run that has started ({who}): finish or stop it first. "
+    reasons: dict[str, list[str]] = {}
     for item in findings:
-        key = (item["severity"], item["code"], item["message"], item["remedy"])
-        groups.setdefault(key, []).append(item["host"])
-    lines = []
-    for (severity, code, message, remedy), hosts in groups.items():
-        lines += ["", f"{severity} on {', '.join(hosts)} [{code}]", f"  {message}", f"  Remedy: {remedy}"]
-    return lines
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+        if item["severity"] == "error":
+            reasons.setdefault(item["host"], []).append(f"{item['message']} Remedy: {item['remedy']}")
+    said = {host: ("Left out of this run. " if host in excluded else kept) for host in reasons}
+    return {host: said[host] + " ".join(texts) for host, texts in reasons.items()}
 
 
 class FilterModule:
@@ -187,6 +293,7 @@ class FilterModule:
         """Return name -> function."""
         return {
             "driver_findings": driver_findings,
-            "driver_problems": driver_problems,
-            "driver_report": driver_report,
+            "driver_looked": driver_looked,
+            "driver_excluded": driver_excluded,
+            "driver_stopped": driver_stopped,
         }
