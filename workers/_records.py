@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Input documents of a dataset, read in blocks small enough to hand to a process. Bad records are named by number."""
+"""The files of a dataset's input, read as records in blocks small enough to hand to a process. Nothing is kept in memory."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ BLOCK_RECORDS = 2000
 LARGEST_RECORD = 1 << 28
 FORMATS = {"jsonl": "jsonl", "json": "json", "parquet": "parquet", "csv": "csv", "txt": "txt", "arrow": "arrow"}
 TEXT_FORMATS = ("jsonl", "json", "csv", "txt")
+PACKED = (".gz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,20 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
     return files, next(iter(formats))
 
 
+def packing(path: Path) -> str:
+    """The ending of a compressed file, or nothing."""
+    return next((ending for ending in PACKED if path.name.endswith(ending)), "")
+
+
 def _format(path: Path) -> str:
-    name = path.name[:-3] if path.name.endswith(".gz") else path.name
+    packed = packing(path)
+    name = path.name[: len(path.name) - len(packed)]
     found = FORMATS.get(name.rpartition(".")[2])
-    if found is None or (path.name.endswith(".gz") and found not in TEXT_FORMATS):
+    if found is None or (packed and found not in TEXT_FORMATS):
         known = ", ".join(f".{ending}" for ending in FORMATS)
-        raise WorkerError(f"{path} is of no known format", f"Use one of {known} (the text formats also as .gz).")
+        raise WorkerError(
+            f"{path} is of no known format", f"Use one of {known} (the text formats also as .gz or .zst)."
+        )
     return found
 
 
@@ -92,6 +101,11 @@ def _text(path: Path, form: str) -> Iterator[Block]:
         raise WorkerError(f"input {path} is a damaged gzip file: {error}", "Copy it again.") from None
     except UnicodeDecodeError as error:
         raise WorkerError(f"input {path} is not UTF-8: {error}", "Convert the file to UTF-8.") from None
+    except OSError as error:
+        # This is how pyarrow says that a compressed stream is damaged; an error of the operating system has a number.
+        if error.errno is not None or packing(path) != ".zst":
+            raise
+        raise WorkerError(f"input {path} is a damaged zst file: {error}", "Copy it again.") from None
 
 
 def _start(path: Path) -> bytes:
@@ -100,9 +114,24 @@ def _start(path: Path) -> bytes:
 
 
 def _unpacked(path: Path, raw: BinaryIO) -> ContextManager[BinaryIO]:
-    if path.name.endswith(".gz"):
+    packed = packing(path)
+    if packed == ".gz":
         return cast(ContextManager[BinaryIO], gzip.GzipFile(fileobj=raw))
+    if packed == ".zst":
+        pyarrow = _pyarrow(path)
+        stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
+        return cast(ContextManager[BinaryIO], io.BufferedReader(stream))
     return contextlib.nullcontext(raw)
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+    except ImportError:
+        raise WorkerError(
+            f"{path} needs the package pyarrow", "Install pyarrow, or save the dataset as .jsonl."
+        ) from None
+    return pyarrow
 
 
 def _lines(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
@@ -182,13 +211,9 @@ def _csv(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
 
 
 def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
-    try:
-        import pyarrow  # type: ignore[import-untyped]
-        from pyarrow import ipc, parquet
-    except ImportError:
-        raise WorkerError(
-            f"{path} needs the package pyarrow", "Install pyarrow, or save the dataset as .jsonl."
-        ) from None
+    pyarrow = _pyarrow(path)
+    from pyarrow import ipc, parquet
+
     try:
         if form == "parquet":
             source = parquet.ParquetFile(str(path))
@@ -207,49 +232,3 @@ def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
             first += len(records)
     except pyarrow.ArrowInvalid as error:
         raise WorkerError(f"{path} cannot be read as {form}: {str(error).splitlines()[0]}", "Copy it again.") from None
-
-
-def texts(block: Block, keys: Sequence[str]) -> Tuple[int, Dict[str, List[str]]]:
-    """The number of records of a block, and its documents by key; a record that cannot be used is named."""
-    columns: Dict[str, List[str]] = {key: [] for key in keys}
-    count = 0
-    for index, record in _parsed(block):
-        count += 1
-        if not isinstance(record, dict):
-            raise WorkerError(f"{block.where(index)} is not a JSON object", 'Write records as {"key": "text"}.')
-        for key, column in columns.items():
-            column.append(_document(block, index, record, key))
-    return count, columns
-
-
-def _parsed(block: Block) -> Iterator[Tuple[int, Any]]:
-    if isinstance(block.payload, list):
-        yield from enumerate(block.payload)
-        return
-    for index, line in enumerate(block.payload.split(b"\n")):
-        if not line.strip():
-            continue
-        try:
-            yield index, json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise WorkerError(f"{block.where(index)} is not UTF-8: {error}", "Convert the file to UTF-8.") from None
-        except json.JSONDecodeError as error:
-            raise WorkerError(f"{block.where(index)} is not JSON: {error}", "Repair or remove this line.") from None
-
-
-def _document(block: Block, index: int, record: Dict[str, Any], key: str) -> str:
-    value = record.get(key)
-    if isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise WorkerError(
-                    f"{block.where(index)}: {key} is no valid text: {error}", "Repair this record."
-                ) from None
-        return value
-    if key not in record:
-        present = ", ".join(map(str, record)) or "none"
-        raise WorkerError(f"{block.where(index)} has no key {key} (it has: {present})", "Name keys every record has.")
-    kind = "null" if value is None else type(value).__name__
-    raise WorkerError(f"{block.where(index)}: {key} is {kind}, not text", "Make it a string, or remove this record.")

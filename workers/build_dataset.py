@@ -2,7 +2,7 @@
 """Turn documents into the .bin/.idx files that Megatron pre-trains on, byte for byte as upstream writes them.
 
     python build_dataset.py --input FILE|DIR --tokenizer DIR --output-prefix P --json-keys instruction output \\
-        [--append-eod] [--workers N] [--json]
+        [--template T] [--append-eod] [--validation 0.01] [--skip-bad N] [--workers N] [--verify] [--json]
 
 Writes <P>_<key>_document.{bin,idx} for every key. Documents are streamed; memory does not grow with the input.
 """
@@ -10,144 +10,166 @@ Writes <P>_<key>_document.{bin,idx} for every key. Documents are streamed; memor
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import json
 import os
 import shutil
 import sys
-from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, TextIO
 
-import numpy as np
-from _common import Progress, WorkerError, run, warn
+from _common import Progress, WorkerError, require_space, run, warn
+from _documents import Reject, Selection, Template
+from _encode import TRAIN, VALIDATION, Part, Setting, encoded_blocks
 from _indexed import PairWriter
-from _records import Block, find_inputs, read_blocks, texts
+from _records import find_inputs, read_blocks
 from _tokenizer import Tokenizer
+from _verify_dataset import compare_pairs
 
 
 @dataclass(frozen=True)
-class Column:
-    """The tokenized documents of one key of a block; ``empty`` counts the skipped ones."""
+class Options:
+    """What is asked for beyond input, tokenizer and place. ``skip_bad`` is the number of bad records that is borne."""
 
-    tokens: bytes
-    lengths: bytes
-    empty: int
+    append_eod: bool = False
+    workers: int = 1
+    template: Optional[str] = None
+    validation: float = 0.0
+    skip_bad: int = 0
+    trust_remote_code: bool = False
+    whole_documents: bool = False
+
+
+class Rejects:
+    """Counts bad records and writes them to a file of their own; one too many is an error that names it."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        self.count = 0
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._stream: Optional[TextIO] = None
+
+    def add(self, rejects: Sequence[Reject]) -> None:
+        for reject in rejects:
+            self.count += 1
+            if self.count > self.limit:
+                raise WorkerError(
+                    f"{reject.where}: {reject.why} (bad record {self.count}, --skip-bad allows {self.limit})",
+                    f"Repair the input, or raise --skip-bad. The first of them is {self._first!r}.",
+                )
+            if self._stream is None:
+                self._stream = self._part.open("w", encoding="utf-8")
+                self._first = reject.where
+            self._stream.write(json.dumps(reject.__dict__, ensure_ascii=False) + "\n")
+
+    _first = ""
+
+    def commit(self) -> Optional[Path]:
+        """Put the file in place, or remove an old one where there is nothing to report."""
+        if self._stream is None:
+            if self.path.exists():
+                self.path.unlink()
+            return None
+        self._stream.close()
+        self._part.replace(self.path)
+        return self.path
+
+    def discard(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._part.exists():
+            self._part.unlink()
 
 
 @dataclass
-class Setting:
-    """What every process needs to tokenize a block."""
+class Written:
+    """What has gone into the files so far."""
 
-    tokenizer: Tokenizer
-    keys: Sequence[str]
-    append_eod: bool
-
-
-Encoded = Tuple[int, int, Dict[str, Column]]
+    records: int
+    empty: Dict[Part, int]
 
 
-def encode_block(setting: Setting, block: Block) -> Encoded:
-    """Return the bytes read, the number of records and the columns of a block."""
-    count, documents = texts(block, setting.keys)
-    return block.read, count, {key: _encode(setting, documents[key]) for key in setting.keys}
+def prefix_of(prefix: Path, part: Part) -> Path:
+    """``<P>_<key>_document``; validation is a dataset of its own, ``<P>_valid_<key>_document``."""
+    name, key = part
+    return prefix.with_name("_".join(word for word in (prefix.name, name, key, "document") if word))
 
 
-def _encode(setting: Setting, documents: List[str]) -> Column:
-    """An empty text is skipped for its key alone; one that gives no tokens stays a document of length 0, as upstream."""
-    present = [text for text in documents if text]
-    ids = setting.tokenizer.encode(present)
-    if setting.append_eod:
-        for document in ids:
-            document.append(setting.tokenizer.eod)  # type: ignore[arg-type]  # checked before any work starts
-    lengths = np.fromiter(map(len, ids), dtype="<i4", count=len(ids))
-    tokens = np.fromiter(chain.from_iterable(ids), dtype="<i4", count=int(lengths.sum()))
-    return Column(tokens.tobytes(), lengths.tobytes(), len(documents) - len(present))
-
-
-_SETTING: Optional[Setting] = None
-
-
-def _encode_in_child(block: Block) -> Encoded:
-    if _SETTING is None:
-        raise WorkerError("a worker process was started without its tokenizer", "Run with --workers 1.")
-    return encode_block(_SETTING, block)
-
-
-def encoded_blocks(setting: Setting, blocks: Iterator[Block], workers: int) -> Iterator[Encoded]:
-    """Yield encoded blocks in the order of the input; at most a few blocks per worker are under way."""
-    if workers < 2:
-        for block in blocks:
-            yield encode_block(setting, block)
-        return
-    global _SETTING  # forked processes inherit the tokenizer instead of loading it again
-    _SETTING = setting
-    waiting: Deque[Future[Encoded]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
-        try:
-            for block in islice(blocks, 3 * workers):
-                waiting.append(pool.submit(_encode_in_child, block))
-            while waiting:
-                yield waiting.popleft().result()
-                for block in islice(blocks, 1):
-                    waiting.append(pool.submit(_encode_in_child, block))
-        except BrokenProcessPool:
-            raise WorkerError("a worker process was ended from outside", "Run with fewer --workers.") from None
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def build(
-    source: Path,
-    tokenizer: Path,
-    prefix: Path,
-    keys: Sequence[str],
-    append_eod: bool = False,
-    workers: int = 1,
-    trust_remote_code: bool = False,
-) -> Dict[str, Any]:
-    """Write the pairs of all keys and describe them. Existing pairs are replaced only when all new ones are whole."""
-    files, form = find_inputs(source)
+def make_setting(tokenizer: Path, keys: Sequence[str], options: Options) -> Setting:
+    """Load the tokenizer and check that everything asked for goes together."""
     if len(set(keys)) != len(keys):
         raise WorkerError(f"keys {' '.join(keys)} repeat", "Name each key once.")
+    if options.template is not None and len(keys) != 1:
+        raise WorkerError(
+            f"a template makes one text and there are the keys {' '.join(keys)}",
+            "Name one key: it is only the name of the files.",
+        )
+    if not 0 <= options.validation < 1:
+        raise WorkerError(f"--validation {options.validation} is no share below 1", "Give for example 0.01.")
+    template = None if options.template is None else Template.parse(options.template)
+    selection = Selection(tuple(keys), template, options.validation, options.skip_bad > 0)
+    loaded = Tokenizer(tokenizer, options.trust_remote_code)
+    if options.whole_documents:
+        loaded.use_whole_documents()
+    if options.append_eod and loaded.eod is None:
+        raise WorkerError(f"the tokenizer in {tokenizer} has no end-of-document token", "Leave out --append-eod.")
+    return Setting(loaded, selection, options.append_eod)
+
+
+def build(source: Path, tokenizer: Path, prefix: Path, keys: Sequence[str], options: Options) -> Dict[str, Any]:
+    """Write the pairs of all keys and describe them. Existing pairs are replaced only when all new ones are whole."""
+    files, form = find_inputs(source)
     if prefix.name == "" or not prefix.parent.is_dir():
         raise WorkerError(f"output directory {prefix.parent} does not exist", "Create it, or choose another prefix.")
-    setting = Setting(Tokenizer(tokenizer, trust_remote_code), keys, append_eod)
-    if append_eod and setting.tokenizer.eod is None:
-        raise WorkerError(f"the tokenizer in {tokenizer} has no end-of-document token", "Leave out --append-eod.")
-    writers = {key: PairWriter(prefix.with_name(f"{prefix.name}_{key}_document")) for key in keys}
+    setting = make_setting(tokenizer, keys, options)
+    # Tokens take about as much room as the text they are made from; of a compressed file at least that much.
+    require_space(prefix.parent, sum(path.stat().st_size for path in files))
+    writers = {part: PairWriter(prefix_of(prefix, part)) for part in setting.parts}
+    rejects = Rejects(prefix.with_name(f"{prefix.name}_rejects.jsonl"), options.skip_bad)
     try:
-        records, empty = _write(setting, files, form, writers, workers)
-        for key, writer in writers.items():
-            if not writer.documents:
-                raise WorkerError(
-                    f"no record of {source} has text under the key {key}", "Name a key that holds the text."
-                )
+        written = _write(setting, files, form, writers, rejects, options.workers)
+        for part, writer in writers.items():
+            _require_documents(source, part, writer, options)
             writer.finish()
         caches = [cache for writer in writers.values() for cache in remove_index_caches(writer.prefix)]
-        paths = {key: writer.commit() for key, writer in writers.items()}
+        paths = [path for writer in writers.values() for path in writer.commit()]
+        kept = rejects.commit()
     finally:
+        rejects.discard()
         for writer in writers.values():
             writer.discard()
-    return _describe(setting, writers, paths, records, empty, caches, files, form)
+    result = _describe(setting, writers, written)
+    result["files"] = {path.name: {"bytes": path.stat().st_size} for path in paths}
+    result.update(inputs=len(files), format=form, removed_caches=caches)
+    result.update(rejected=rejects.count, rejects_file=str(kept) if kept else None)
+    return result
+
+
+def _require_documents(source: Path, part: Part, writer: PairWriter, options: Options) -> None:
+    name, key = part
+    if writer.documents:
+        return
+    if name == VALIDATION:
+        raise WorkerError(
+            f"no record of {source} falls into the {options.validation:g} for validation", "Raise --validation."
+        )
+    raise WorkerError(f"no record of {source} has text under the key {key}", "Name a key that holds the text.")
 
 
 def _write(
-    setting: Setting, files: List[Path], form: str, writers: Dict[str, PairWriter], workers: int
-) -> Tuple[int, Dict[str, int]]:
+    setting: Setting, files: List[Path], form: str, writers: Dict[Part, PairWriter], rejects: Rejects, workers: int
+) -> Written:
     progress = Progress(sum(path.stat().st_size for path in files), "bytes")
-    records, empty = 0, dict.fromkeys(setting.keys, 0)
-    for read, count, columns in encoded_blocks(setting, read_blocks(files, form, setting.keys), workers):
-        records += count
-        for key, column in columns.items():
-            writers[key].add(column.tokens, column.lengths)
-            empty[key] += column.empty
-        progress.advance(read)
-    return records, empty
+    written = Written(0, dict.fromkeys(setting.parts, 0))
+    for block in encoded_blocks(setting, read_blocks(files, form, setting.selection.fields), workers):
+        written.records += block.records
+        rejects.add(block.rejects)
+        for part, column in block.columns.items():
+            writers[part].add(column.tokens, column.lengths)
+            written.empty[part] += column.empty
+        progress.advance(block.read)
+    return written
 
 
 def remove_index_caches(prefix: Path) -> List[str]:
@@ -161,41 +183,48 @@ def remove_index_caches(prefix: Path) -> List[str]:
     return removed
 
 
-def _describe(
-    setting: Setting,
-    writers: Dict[str, PairWriter],
-    paths: Dict[str, List[Path]],
-    records: int,
-    empty: Dict[str, int],
-    caches: List[str],
-    files: List[Path],
-    form: str,
-) -> Dict[str, Any]:
-    warnings = []
-    if len({writer.documents for writer in writers.values()}) > 1:
-        counts = ", ".join(f"{key} {writer.documents}" for key, writer in writers.items())
-        warnings.append(f"empty texts are skipped for each key alone, so the keys are out of step: {counts}")
-        warn(warnings[0])
+def _describe(setting: Setting, writers: Dict[Part, PairWriter], written: Written) -> Dict[str, Any]:
+    warnings = _out_of_step(writers)
+    for warning in warnings:
+        warn(warning)
+    described = {
+        part: {
+            "prefix": str(writer.prefix),
+            "documents": writer.documents,
+            "tokens": writer.tokens,
+            "empty": written.empty[part],
+        }
+        for part, writer in writers.items()
+    }
     return {
-        "files": {path.name: {"bytes": path.stat().st_size} for pair in paths.values() for path in pair},
-        "keys": {
-            key: {
-                "prefix": str(writer.prefix),
-                "documents": writer.documents,
-                "tokens": writer.tokens,
-                "empty": empty[key],
-            }
-            for key, writer in writers.items()
-        },
-        "records": records,
-        "inputs": len(files),
-        "format": form,
+        "keys": {key: one for (name, key), one in described.items() if name == TRAIN},
+        "validation": {key: one for (name, key), one in described.items() if name == VALIDATION},
+        "records": written.records,
         "append_eod": setting.append_eod,
         "eod": setting.tokenizer.eod,
         "tokenizer_size": setting.tokenizer.size,
-        "removed_caches": caches,
+        "by_words": setting.tokenizer.by_words,
         "warnings": warnings,
     }
+
+
+def _out_of_step(writers: Dict[Part, PairWriter]) -> List[str]:
+    warnings = []
+    for name in sorted({part[0] for part in writers}):
+        counts = {key: writer.documents for (part, key), writer in writers.items() if part == name}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{key} {count}" for key, count in counts.items())
+            warnings.append(f"empty texts are skipped for each key alone, so the keys are out of step: {listed}")
+    return warnings
+
+
+def verify(source: Path, tokenizer: Path, prefix: Path, keys: Sequence[str], options: Options) -> Dict[str, Any]:
+    """Read pairs back, whoever wrote them, and compare every document with the input."""
+    files, form = find_inputs(source)
+    setting = make_setting(tokenizer, keys, options)
+    pairs = {part: prefix_of(prefix, part) for part in setting.parts}
+    compared = compare_pairs(setting, files, form, pairs, options.workers)
+    return {"keys": {key: figures for (name, key), figures in compared.items() if name == TRAIN}, "warnings": []}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -204,40 +233,42 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="model directory with its tokenizer")
     top.add_argument("--output-prefix", type=Path, required=True, metavar="P", help="files become <P>_<key>_document.*")
     top.add_argument("--json-keys", nargs="+", default=["text"], metavar="KEY", help="keys to take, default: text")
+    top.add_argument("--template", help="make one text of several keys: '{instruction} {output}'; --json-keys names it")
     top.add_argument("--append-eod", action="store_true", help="end every document with the end-of-document token")
+    top.add_argument(
+        "--validation", type=float, default=0.0, metavar="SHARE", help="goes to <P>_valid_<key>_document.*"
+    )
+    top.add_argument(
+        "--skip-bad", type=int, default=0, metavar="N", help="put up to N bad records into <P>_rejects.jsonl"
+    )
     top.add_argument("--workers", type=int, default=1, help="processes that tokenize")
+    top.add_argument("--whole-documents", action="store_true", help="do not encode plain text word by word")
     top.add_argument("--trust-remote-code", action="store_true", help="allow a tokenizer to bring its own code")
+    top.add_argument("--verify", action="store_true", help="write nothing, compare what is there with the input")
     top.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
     return top
 
 
 def _show(result: Dict[str, Any]) -> str:
-    lines = [f"{result['records']} records from {result['inputs']} {result['format']} file(s)"]
+    lines = []
     for key, one in result["keys"].items():
-        lines.append(
-            f"{key}: {one['documents']} documents, {one['tokens']} tokens, {one['empty']} empty: {one['prefix']}"
-        )
+        lines.append(f"{key}: " + ", ".join(f"{value} {name}" for name, value in one.items() if name != "prefix"))
     return "\n".join(lines + result["warnings"])
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    options = parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     # Processes are our way to use several cores; threads of the tokenizer below them would only get in the way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    options = Options(**{name: getattr(given, name) for name in Options.__dataclass_fields__})
+    work = verify if given.verify else build
     return run(
-        lambda: build(
-            options.input,
-            options.tokenizer,
-            options.output_prefix,
-            options.json_keys,
-            options.append_eod,
-            options.workers,
-            options.trust_remote_code,
-        ),
-        options.json,
-        _show,
+        lambda: work(given.input, given.tokenizer, given.output_prefix, given.json_keys, options), given.json, _show
     )
 
 
 if __name__ == "__main__":
+    if "--trust-remote-code" not in sys.argv:
+        # A tokenizer needs no torch, and importing it takes longer than tokenizing some ten thousand documents.
+        os.environ.update(USE_TORCH="0", TRANSFORMERS_NO_ADVISORY_WARNINGS="1")
     sys.exit(main())

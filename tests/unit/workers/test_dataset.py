@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from _common import WorkerError
 from _indexed import PairReader, PairWriter
+from build_dataset import Options
 from transformers import AutoTokenizer
 
 
@@ -38,6 +39,10 @@ def jsonl(path: Path, records: Sequence[Any]) -> Path:
     return path
 
 
+def build(source: Path, tokenizer: Path, prefix: Path, keys: Sequence[str], **options: Any) -> dict[str, Any]:
+    return build_dataset.build(source, tokenizer, prefix, keys, Options(**options))
+
+
 def documents(prefix: Path) -> list[list[int]]:
     reader = PairReader(prefix)
     return [reader.document(number).tolist() for number in range(len(reader.lengths))]
@@ -48,9 +53,7 @@ def test_files_equal_upstreams(
     golden: Path, tokenizer: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_records, "BLOCK_BYTES", 20_000)  # many blocks, so that their order matters
-    result = build_dataset.build(
-        golden / "sample_900.jsonl", tokenizer, tmp_path / "s", ["instruction", "output"], workers=workers
-    )
+    result = build(golden / "sample_900.jsonl", tokenizer, tmp_path / "s", ["instruction", "output"], workers=workers)
     wanted = json.loads((golden / "dataset.json").read_text())
     assert digests(tmp_path) == {f"s_{name}": figures for name, figures in wanted.items()}
     assert result["records"] == 900
@@ -62,7 +65,7 @@ def test_tokens_are_those_of_upstreams_call(tokenizer: Path, tmp_path: Path) -> 
     """Upstream calls the tokenizer with one text at a time."""
     texts = ["def f():\n\treturn 1", "  spaces  ", "<|im_start|>user", "昇腾 🙂 é", "a\u0000b", "\n"]
     jsonl(tmp_path / "x.jsonl", [{"text": text} for text in texts])
-    build_dataset.build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"], append_eod=True)
+    build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"], append_eod=True)
     reference = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
     wanted = [[*reference(text=text)["input_ids"], reference.eos_token_id] for text in texts]
     assert documents(tmp_path / "o_text_document") == wanted
@@ -70,7 +73,7 @@ def test_tokens_are_those_of_upstreams_call(tokenizer: Path, tmp_path: Path) -> 
 
 def test_index_is_as_the_format_says(tokenizer: Path, tmp_path: Path) -> None:
     jsonl(tmp_path / "x.jsonl", [{"text": "one two"}, {"text": "three"}])
-    build_dataset.build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"])
+    build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"])
     data = np.fromfile(tmp_path / "o_text_document.bin", dtype="<i4")
     lengths = [len(document) for document in documents(tmp_path / "o_text_document")]
     assert sum(lengths) == len(data)
@@ -94,7 +97,7 @@ def test_index_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_empty_texts_are_skipped_for_their_key_alone(tokenizer: Path, tmp_path: Path) -> None:
     jsonl(tmp_path / "x.jsonl", [{"a": "x", "b": ""}, {"a": "", "b": "y"}, {"a": "z", "b": ""}])
-    result = build_dataset.build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["a", "b"], append_eod=True)
+    result = build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["a", "b"], append_eod=True)
     assert {key: (one["documents"], one["empty"]) for key, one in result["keys"].items()} == {"a": (2, 1), "b": (1, 2)}
     assert "out of step: a 2, b 1" in result["warnings"][0]
     assert [ids[-1] for ids in documents(tmp_path / "o_a_document")] == [result["eod"]] * 2
@@ -127,20 +130,34 @@ def test_bad_input_is_named_and_nothing_is_written(
     monkeypatch.setattr(_records, "BLOCK_BYTES", 30)
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(WorkerError) as caught:
-        build_dataset.build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"], workers=workers)
+        build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"], workers=workers)
     assert words in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 def test_crlf_and_blank_lines_are_no_matter(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"text": "one"}\r\n\r\n{"text": "two"}')
-    build_dataset.build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"])
+    build(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", ["text"])
     jsonl(tmp_path / "y.jsonl", [{"text": "one"}, {"text": "two"}])
-    build_dataset.build(tmp_path / "y.jsonl", tokenizer, tmp_path / "p", ["text"])
+    build(tmp_path / "y.jsonl", tokenizer, tmp_path / "p", ["text"])
     assert (tmp_path / "o_text_document.bin").read_bytes() == (tmp_path / "p_text_document.bin").read_bytes()
 
 
 TEXTS = [f"text {number}, with a comma" for number in range(50)]
+
+
+def _packed(data: bytes, form: str) -> bytes:
+    if form.endswith(".gz"):
+        return gzip.compress(data)
+    if not form.endswith(".zst"):
+        return data
+    import pyarrow
+
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
 
 
 def _write(path: Path, form: str) -> Path:
@@ -162,17 +179,17 @@ def _write(path: Path, form: str) -> Path:
         path.write_text(json.dumps(records, indent=1))
     else:
         data = "".join(json.dumps(record) + "\n" for record in records).encode()
-        path.write_bytes(gzip.compress(data) if form.endswith(".gz") else data)
+        path.write_bytes(_packed(data, form))
     return path
 
 
-@pytest.mark.parametrize("form", ["parquet", "arrow", "csv", "txt", "json", "jsonl", "jsonl.gz"])
+@pytest.mark.parametrize("form", ["parquet", "arrow", "csv", "txt", "json", "jsonl", "jsonl.gz", "jsonl.zst"])
 def test_every_format_gives_the_same_documents(
     tokenizer: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_records, "BLOCK_BYTES", 100)
     monkeypatch.setattr(_records, "BLOCK_RECORDS", 8)
-    result = build_dataset.build(_write(tmp_path / f"x.{form}", form), tokenizer, tmp_path / "o", ["text"])
+    result = build(_write(tmp_path / f"x.{form}", form), tokenizer, tmp_path / "o", ["text"])
     assert result["records"] == 50
     reference = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
     assert documents(tmp_path / "o_text_document") == [reference(text=text)["input_ids"] for text in TEXTS]
@@ -183,7 +200,7 @@ def test_directory_is_read_in_the_order_of_names(tokenizer: Path, tmp_path: Path
     for name in ("b", "a", "c"):
         jsonl(tmp_path / "in" / f"{name}.jsonl", [{"text": name}])
     (tmp_path / "in" / "receipt.json").write_text("{}")
-    result = build_dataset.build(tmp_path / "in", tokenizer, tmp_path / "o", ["text"])
+    result = build(tmp_path / "in", tokenizer, tmp_path / "o", ["text"])
     assert result["inputs"] == 3
     first = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)(text="a")["input_ids"]
     assert documents(tmp_path / "o_text_document")[0] == first
@@ -192,7 +209,7 @@ def test_directory_is_read_in_the_order_of_names(tokenizer: Path, tmp_path: Path
 def test_inputs_that_are_refused(tokenizer: Path, tmp_path: Path) -> None:
     def refused(source: Path, prefix: Path = tmp_path / "o", keys: Sequence[str] = ("text",), **more: Any) -> str:
         with pytest.raises(WorkerError) as caught:
-            build_dataset.build(source, tokenizer, prefix, list(keys), **more)
+            build(source, tokenizer, prefix, list(keys), **more)
         return caught.value.message
 
     good = jsonl(tmp_path / "x.jsonl", [{"text": "x"}])
@@ -203,12 +220,16 @@ def test_inputs_that_are_refused(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('[{"text": "x"}, {"text": ')
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
     (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 99)[:-9])
+    (tmp_path / "broken.jsonl.zst").write_bytes(_packed(b'{"text": "x"}\n' * 99, "jsonl.zst")[:-9])
+    (tmp_path / "x.parquet.zst").write_bytes(b"x")
     assert "does not exist" in refused(tmp_path / "absent.jsonl")
     assert "several formats" in refused(tmp_path / "mixed")
     assert "holds no files" in refused(tmp_path / "none")
     assert "no known format" in refused(Path(__file__))
     assert "record 2, is not JSON" in refused(tmp_path / "broken.json")
     assert "cannot be read as parquet" in refused(tmp_path / "broken.parquet")
+    assert "damaged zst file: Truncated" in refused(tmp_path / "broken.jsonl.zst")
+    assert "no known format" in refused(tmp_path / "x.parquet.zst")
     assert "damaged gzip" in refused(tmp_path / "broken.jsonl.gz")
     assert "has no column other (it has text, id)" in refused(_write(tmp_path / "y.parquet", "parquet"), keys=["other"])
     assert "output directory" in refused(good, prefix=tmp_path / "absent" / "o")
@@ -218,21 +239,21 @@ def test_inputs_that_are_refused(tokenizer: Path, tmp_path: Path) -> None:
 def test_tokenizer_that_is_absent_or_damaged(golden: Path, tmp_path: Path) -> None:
     good = jsonl(tmp_path / "x.jsonl", [{"text": "x"}])
     with pytest.raises(WorkerError, match="is not a directory"):
-        build_dataset.build(good, tmp_path / "absent", tmp_path / "o", ["text"])
+        build(good, tmp_path / "absent", tmp_path / "o", ["text"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(WorkerError, match="cannot be loaded"):
-        build_dataset.build(good, tmp_path / "empty", tmp_path / "o", ["text"])
+        build(good, tmp_path / "empty", tmp_path / "o", ["text"])
 
 
 def test_new_files_replace_old_ones_and_their_sample_indices(tokenizer: Path, tmp_path: Path) -> None:
     source = jsonl(tmp_path / "x.jsonl", [{"text": "one"}])
-    build_dataset.build(source, tokenizer, tmp_path / "o", ["text"])
+    build(source, tokenizer, tmp_path / "o", ["text"])
     caches = [tmp_path / "o_text_document/cache/GPTDataset_indices", tmp_path / "cache/GPTDataset_indices"]
     for cache in caches:
         cache.mkdir(parents=True)
         (cache / "0-GPTDataset-sample_index.npy").write_bytes(b"old")
     jsonl(source, [{"text": "one"}, {"text": "two"}])
-    result = build_dataset.build(source, tokenizer, tmp_path / "o", ["text"])
+    result = build(source, tokenizer, tmp_path / "o", ["text"])
     assert not any(cache.exists() for cache in caches)
     assert result["removed_caches"] == [str(cache) for cache in caches]
     assert len(documents(tmp_path / "o_text_document")) == 2
@@ -240,12 +261,12 @@ def test_new_files_replace_old_ones_and_their_sample_indices(tokenizer: Path, tm
 
 def test_failed_run_keeps_the_old_files(tokenizer: Path, tmp_path: Path) -> None:
     source = jsonl(tmp_path / "x.jsonl", [{"text": "one"}])
-    build_dataset.build(source, tokenizer, tmp_path / "o", ["text"])
+    build(source, tokenizer, tmp_path / "o", ["text"])
     before = digests(tmp_path)
     with source.open("a") as handle:
         handle.write("broken\n")
     with pytest.raises(WorkerError, match="line 2 is not JSON"):
-        build_dataset.build(source, tokenizer, tmp_path / "o", ["text"])
+        build(source, tokenizer, tmp_path / "o", ["text"])
     assert digests(tmp_path) == before | {"x.jsonl": digests(tmp_path)["x.jsonl"]}
 
 
@@ -258,7 +279,7 @@ def test_failed_run_keeps_the_old_files(tokenizer: Path, tmp_path: Path) -> None
     ],
 )
 def test_damaged_pairs_are_refused(tokenizer: Path, tmp_path: Path, damage: Any, words: str) -> None:
-    build_dataset.build(jsonl(tmp_path / "x.jsonl", [{"text": "one"}]), tokenizer, tmp_path / "o", ["text"])
+    build(jsonl(tmp_path / "x.jsonl", [{"text": "one"}]), tokenizer, tmp_path / "o", ["text"])
     damage(tmp_path)
     with pytest.raises(WorkerError, match=words):
         PairReader(tmp_path / "o_text_document")

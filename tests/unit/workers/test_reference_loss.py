@@ -122,7 +122,9 @@ def test_split_without_training_documents() -> None:
 @pytest.fixture(scope="module")
 def prefix(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("data")
-    build_dataset.build(golden / "sample_900.jsonl", golden / "tiny_hf", place / "s", ["output"])
+    build_dataset.build(
+        golden / "sample_900.jsonl", golden / "tiny_hf", place / "s", ["output"], build_dataset.Options()
+    )
     return place / "s_output_document"
 
 
