@@ -114,20 +114,23 @@ def blame(pairs: Iterable[tuple[Any, Any, bool]]) -> tuple[dict[Any, tuple[int, 
     """
     left = list(pairs)
     blamed: dict[Any, tuple[int, int]] = {}
-    unexplained: list[tuple[Any, Any]] = []
-    while any(not ok for _, _, ok in left):
+    while True:
         counts = _failures(left)
-        worst = max(counts, key=lambda end: (counts[end][0] / counts[end][1], counts[end][0]))
-        failed, tried = counts[worst]
-        partners = {two if one == worst else one for one, two, ok in left if not ok and worst in (one, two)}
-        alike = any(counts[end][0] * tried >= failed * counts[end][1] for end in partners)
-        if failed < FEWEST or alike or failed * 2 < tried:
-            unexplained += [(one, two) for one, two, ok in left if not ok and worst in (one, two)]
-            left = [pair for pair in left if pair[2] or worst not in pair[:2]]
-            continue
-        blamed[worst] = (failed, tried)
-        left = [pair for pair in left if worst not in pair[:2]]
-    return blamed, unexplained
+        worst_first = sorted(counts, key=lambda end: (-counts[end][0] / counts[end][1], -counts[end][0]))
+        guilty = next((end for end in worst_first if _is_guilty(end, counts, left)), None)
+        if guilty is None:
+            return blamed, [(one, two) for one, two, ok in left if not ok]
+        blamed[guilty] = counts[guilty]
+        left = [pair for pair in left if guilty not in pair[:2]]
+
+
+def _is_guilty(end: Any, counts: Mapping[Any, tuple[int, int]], pairs: Iterable[tuple[Any, Any, bool]]) -> bool:
+    """Say whether an end fails mostly, and with ends that are better than itself: the others say nothing about which of two it is."""
+    failed, tried = counts[end]
+    if failed < FEWEST or failed * 2 < tried:
+        return False
+    partners = [two if one == end else one for one, two, ok in pairs if not ok and end in (one, two)]
+    return sum(counts[other][0] * tried < failed * counts[other][1] for other in partners) >= FEWEST
 
 
 def _failures(pairs: Iterable[tuple[Any, Any, bool]]) -> dict[Any, tuple[int, int]]:
@@ -150,10 +153,24 @@ def _bad_npus(pings: Sequence[tuple[Node, Node, Mapping[str, Any]]]) -> list[Fin
     for (host, npu), (failed, tried) in blamed.items():
         message = f"NPU {npu}: {failed} of {tried} pings from and to it failed, the other NPUs reach each other."
         found.append(_finding(host, "reach.npu", message, remedy, npu))
-    way = "Both NPUs reach others: look at the way between their switches."
-    for (host, npu), (other, to_npu) in pairs:
-        message = f"NPU {npu}: does not reach NPU {to_npu} of {other}."
-        found.append(_finding(host, "reach.pair", message, way, npu))
+    return found + _bad_ways(pairs)
+
+
+def _bad_ways(pairs: Sequence[tuple[Node, Node]]) -> list[Finding]:
+    """Word failures that are nobody's: single pairs, or two hosts whose NPUs do not reach each other."""
+    remedy = "Both ends are equally bad, or fine with others: look at the way between their switches, and at both ends."
+    between: dict[tuple[str, str], list[tuple[Node, Node]]] = {}
+    for one, two in pairs:
+        between.setdefault((min(one[0], two[0]), max(one[0], two[0])), []).append((one, two))
+    found = []
+    for (host, other), ways in between.items():
+        if len(ways) > FEWEST:
+            message = f"its NPUs do not reach those of {other} ({len(ways)} pings failed)."
+            found.append(_finding(host, "reach.hosts", message, remedy))
+            continue
+        for (source, npu), (target, to_npu) in ways:
+            message = f"NPU {npu}: does not reach NPU {to_npu} of {target}."
+            found.append(_finding(source, "reach.pair", message, remedy, npu))
     return found
 
 
