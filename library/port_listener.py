@@ -64,7 +64,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ports:
-  description: Ports on which the listener answers now, or with O(state=absent) those on which it was ended.
+  description: Ports on which the listener answers now, or with O(state=absent) that on which one was told to end.
   returned: success
   type: list
   elements: int
