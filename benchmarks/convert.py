@@ -81,7 +81,19 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 def native(model: Path, out: Path, workers: int) -> Measured:
     """Convert with the program of this repository."""
     argv = [sys.executable, str(ROOT / "workers" / "convert_checkpoint.py"), "hf2mcore", "--hf", str(model)]
-    argv += ["--out", str(out), "--tp", str(TP), "--pp", str(PP), "--dtype", "bf16", "--workers", str(workers), "--json"]
+    argv += [
+        "--out",
+        str(out),
+        "--tp",
+        str(TP),
+        "--pp",
+        str(PP),
+        "--dtype",
+        "bf16",
+        "--workers",
+        str(workers),
+        "--json",
+    ]
     return _checked(measure(argv), "native", out, "release")
 
 
@@ -98,7 +110,9 @@ def upstream(clones: Path, python: str, model: Path, out: Path, scratch: Path) -
 def _checked(result: Measured, name: str, out: Path, iteration: str) -> Measured:
     shards = len(list((out / iteration).glob("*/model_optim_rng.pt"))) if out.is_dir() else 0
     if result.status or shards != TP * PP:  # upstream's exit status says nothing
-        raise SystemExit(f"{name}: status {result.status}, {shards} shards\n{result.stdout[-1500:]}{result.stderr[-3000:]}")
+        raise SystemExit(
+            f"{name}: status {result.status}, {shards} shards\n{result.stdout[-1500:]}{result.stderr[-3000:]}"
+        )
     return result
 
 
@@ -129,7 +143,9 @@ def main() -> None:
             other = upstream(options.upstream, options.upstream_python, model, scratch / "upstream", scratch)
             print(f"upstream:            {other.line()}")
             for workers, result in results.items():
-                print(f"  {workers} worker(s): {other.wall / result.wall:.1f} x the speed, 1/{other.peak / result.peak:.1f} of the memory")
+                print(
+                    f"  {workers} worker(s): {other.wall / result.wall:.1f} x the speed, 1/{other.peak / result.peak:.1f} of the memory"
+                )
             same = _same_tensors(scratch / f"native-{options.workers[0]}", scratch / "upstream")
             print(f"  tensors {'equal' if same else 'DIFFER'}")
 

@@ -47,6 +47,17 @@ def model_spec(config: Dict[str, Any]) -> ModelSpec:
     return spec
 
 
+def is_native(config: Dict[str, Any]) -> bool:
+    """Whether the layout of such a model is known here."""
+    try:
+        model_spec(config)
+    except WorkerError as error:
+        if error.remedy == OTHER_ENGINE:
+            return False
+        raise
+    return True
+
+
 def _refuse_variants(config: Dict[str, Any], architecture: str) -> None:
     variants = {
         "attention_bias": "biases in all attention projections",

@@ -79,7 +79,7 @@ def convert(
     chosen = _chosen(split, ranks)
     shards = Shards(hf)
     check_tensors(shards, spec)
-    target = _target_dtype(dtype, config, shards)
+    target = target_dtype(dtype, config, shards)
     size = sum(rank_bytes(spec, split, rank, target) for rank in chosen)
     require_space(out, size + 2**20 * len(chosen))
     warnings = shards.warnings + unfinite(shards, spec, split, chosen)
@@ -140,7 +140,7 @@ def check_tensors(shards: Shards, spec: ModelSpec) -> None:
         )
 
 
-def _target_dtype(dtype: Optional[str], config: Dict[str, Any], shards: Shards) -> torch.dtype:
+def target_dtype(dtype: Optional[str], config: Dict[str, Any], shards: Shards) -> torch.dtype:
     """The asked type, else the model's own: silently writing float16, as upstream does, loses values."""
     if dtype is not None:
         return TORCH_DTYPES[dtype]
@@ -225,7 +225,9 @@ def write_rank(job: Job, rank: Rank) -> Tuple[str, Dict[str, Any]]:
     state, targets = layout_state(job, rank)
     waiting = iter(targets)
     largest = max(Slot(target.shape, job.dtype).numel for target in targets)
-    memory = torch.empty(largest, dtype=job.dtype)  # one for all: fresh memory for each tensor costs as much as the copying
+    memory = torch.empty(
+        largest, dtype=job.dtype
+    )  # one for all: fresh memory for each tensor costs as much as the copying
     digests: Dict[str, str] = {}
 
     def fill(slot: Slot) -> torch.Tensor:

@@ -3,6 +3,7 @@
 
     python convert_checkpoint.py hf2mcore --hf DIR --out DIR --tp N --pp N [--layers-per-stage 1,3] [--dtype bf16] [--json]
     python convert_checkpoint.py mcore2hf --mcore DIR --reference-hf DIR --out DIR [--json]
+    python convert_checkpoint.py verify --hf DIR --mcore DIR --tp N --pp N [--layers-per-stage 1,3] [--dtype bf16] [--json]
     python convert_checkpoint.py inspect DIR [--json]
 
 Needs torch, nothing of Megatron or MindSpeed and no NPU. Tensors are bit-identical to upstream's converter.
@@ -19,6 +20,7 @@ import _to_hf
 import _to_mcore
 from _common import WorkerError, run
 from _inspect import inspect
+from _verify_mcore import verify
 
 
 def _ranks(text: str) -> List[Tuple[int, int]]:
@@ -38,22 +40,34 @@ def _numbers(text: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,3") from None
 
 
+def _add_shape(command: argparse.ArgumentParser) -> None:
+    """The options that say which model is laid out how."""
+    command.add_argument(
+        "--hf", type=Path, required=True, metavar="DIR", help="model directory with safetensors shards"
+    )
+    command.add_argument("--tp", type=int, required=True, help="tensor parallel size")
+    command.add_argument("--pp", type=int, required=True, help="pipeline parallel size")
+    command.add_argument("--layers-per-stage", type=_numbers, metavar="1,3", help="uneven pipeline stages")
+    command.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="default: the model's own type")
+    command.add_argument(
+        "--vocab-divisible-by", type=int, default=1, metavar="N", help="pad the vocabulary to a multiple of N x TP"
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = top.add_subparsers(dest="command", required=True)
     forth = commands.add_parser("hf2mcore", help="Hugging Face to Megatron-core")
-    forth.add_argument("--hf", type=Path, required=True, metavar="DIR", help="model directory with safetensors shards")
     forth.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist or be empty")
-    forth.add_argument("--tp", type=int, required=True, help="tensor parallel size")
-    forth.add_argument("--pp", type=int, required=True, help="pipeline parallel size")
-    forth.add_argument("--layers-per-stage", type=_numbers, metavar="1,3", help="uneven pipeline stages")
-    forth.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="default: the model's own type")
+    compare = commands.add_parser("verify", help="compare a Megatron-core checkpoint with its source, tensor by tensor")
+    compare.add_argument(
+        "--mcore", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tracker"
+    )
+    for command in (forth, compare):
+        _add_shape(command)
     forth.add_argument("--ranks", type=_ranks, metavar="0_0,1_0", help="write only these tp_pp ranks")
     forth.add_argument(
         "--tracker", choices=["release", "iteration"], default="release", help="release starts at iteration 0"
-    )
-    forth.add_argument(
-        "--vocab-divisible-by", type=int, default=1, metavar="N", help="pad the vocabulary to a multiple of N x TP"
     )
     forth.add_argument(
         "--workers", type=int, default=1, help="ranks written at the same time; each needs one rank's memory"
@@ -72,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     look = commands.add_parser("inspect", help="describe a Megatron-core checkpoint")
     look.add_argument("directory", type=Path)
     look.add_argument("--no-digests", action="store_true", help="leave out the sha256 of each tensor")
-    for command in (forth, back, look):
+    for command in (forth, compare, back, look):
         command.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
     return top
 
@@ -82,13 +96,13 @@ def _work(options: argparse.Namespace) -> Dict[str, Any]:
         return inspect(options.directory, not options.no_digests)
     if options.command == "mcore2hf":
         return _to_hf.convert(options.mcore, options.reference_hf, options.out)
+    shape = (options.hf, options.mcore if options.command == "verify" else options.out, options.tp, options.pp)
+    if options.command == "verify":
+        return verify(*shape, options.layers_per_stage, options.dtype, options.vocab_divisible_by)
     if options.workers < 1:
         raise WorkerError(f"--workers {options.workers} is not positive", "Give 1 or more.")
     return _to_mcore.convert(
-        options.hf,
-        options.out,
-        options.tp,
-        options.pp,
+        *shape,
         layers_per_stage=options.layers_per_stage,
         dtype=options.dtype,
         ranks=options.ranks,

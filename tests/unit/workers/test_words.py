@@ -29,8 +29,7 @@ def described(golden: Path) -> dict[str, Any]:
 
 
 def changed(described: dict[str, Any], **changes: Any) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(json.dumps({**described, **changes}))
-    return tokenizer
+    return Tokenizer.from_str(json.dumps({**described, **changes}))
 
 
 def with_rule(described: dict[str, Any], rule: str) -> Tokenizer:
