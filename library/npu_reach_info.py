@@ -9,7 +9,7 @@ module: npu_reach_info
 short_description: Ping NPUs of other servers from this server's NPUs, and call ports of other servers
 description:
   - Pings with C(hccn_tool -ping), so over the network of the NPUs and not over that of the servers, and connects to ports on which
-    M(port_listener) answers on the other servers. All side by side, in one call.
+    C(port_listener) answers on the other servers. All side by side, in one call.
   - What is not reached does not fail the module; each attempt is a row of the result.
 author: ascend-fleet contributors (@ascend-fleet)
 options:

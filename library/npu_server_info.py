@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: npu_server_info
 short_description: Check the NPUs, their network and the server in one call
 description:
-  - Everything that M(npu_info) and M(hccn_info) look at, side by side, and what servers of one job should have in common (kernel, clock,
+  - Everything that C(npu_info) and C(hccn_info) look at, side by side, and what servers of one job should have in common (kernel, clock,
     network interface). A task costs more than all of these looks together, so that a fleet is checked with one.
   - What is wrong does not fail the module. It is a finding, so that the findings of all servers can be reported together.
 author: ascend-fleet contributors (@ascend-fleet)
@@ -49,7 +49,7 @@ options:
     type: str
     default: docker
   details:
-    description: What else to ask each chip or card for, see M(npu_info).
+    description: What else to ask each chip or card for, see C(npu_info).
     type: list
     elements: str
     choices: [board, ecc, memory, usages]
@@ -127,12 +127,17 @@ findings:
     remedy:
       description: What to do about it.
       type: str
+chips:
+  description: The chips, as C(npu_info) returns them.
+  returned: success
+  type: list
+  elements: dict
 npus:
-  description: What M(npu_info) returns.
+  description: What C(npu_info) returns besides the chips.
   returned: success
   type: dict
 network:
-  description: What M(hccn_info) returns.
+  description: What C(hccn_info) returns.
   returned: success
   type: dict
 server:

@@ -32,7 +32,8 @@ def server_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome
         values={
             "status": ERROR if failed else "ok",
             "findings": findings,
-            "npus": seen,
+            "chips": seen["chips"],  # where npu_info has them too, for those who read chips from either
+            "npus": {key: value for key, value in seen.items() if key != "chips"},
             "network": network,
             "server": facts.as_dict(),
             "unfinished_runs": unfinished_runs(host, params["work_root"]) if params["work_root"] else [],

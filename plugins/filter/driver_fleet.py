@@ -147,7 +147,7 @@ def _others(rest: Sequence[str], others: int) -> str:
 
 def _odd_chips(seen: Results) -> list[Finding]:
     """Compare what each NPU has: its kind, its memory, its port's TLS switch and MTU."""
-    chips = {host: result["npus"]["chips"] for host, result in seen.items()}
+    chips = {host: result["chips"] for host, result in seen.items()}
     ports = {host: result["network"]["ports"] for host, result in seen.items()}
     switch = {True: "on", False: "off", None: None}
     return [

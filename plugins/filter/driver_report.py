@@ -65,7 +65,7 @@ def _host(host: str, hostvars: Mapping[str, Any], findings: Sequence[Finding], e
         "memory_mb": server["memory_mb"],
         "interface": server["interface"],
         "clock_offset_s": server["clock_offset_s"],
-        "chips": [_chip(chip, result["network"]["ports"]) for chip in npus["chips"]],
+        "chips": [_chip(chip, result["network"]["ports"]) for chip in result["chips"]],
     }
 
 

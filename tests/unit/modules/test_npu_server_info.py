@@ -57,7 +57,7 @@ def test_a_server_that_is_right(run_library: RunModule, server: FakeServer, chec
     assert not result.changed
     assert "diff" not in result.data
     assert (result["status"], result["findings"], result["unfinished_runs"]) == ("ok", [], [])
-    assert [chip["phy_id"] for chip in result["npus"]["chips"]] == [0, 1, 2, 3]
+    assert [chip["phy_id"] for chip in result["chips"]] == [0, 1, 2, 3]
     assert [port["mtu"] for port in result["network"]["ports"]] == [4202, 4203]
     known = result["server"]
     assert (known["kernel"], known["system"], known["memory_mb"]) == ("5.10.0-216.aarch64", "openEuler 22.03 LTS", 2048)

@@ -49,9 +49,10 @@ def host(
         "clock_offset_s": clock,
         "interface": {"name": "eth0", "state": "up", "mtu": nic[0], "speed_mbps": nic[1]},
     }
-    npus = {"findings": [], "chips": chips, "tool": {"driver_version": driver}, "versions": versions}
+    npus = {"findings": [], "tool": {"driver_version": driver}, "versions": versions}
     result = {
         "findings": findings or [],
+        "chips": chips,
         "npus": npus,
         "network": {"findings": [], "ports": ports},
         "server": server,
