@@ -120,6 +120,10 @@ options:
     description: Architecture of the servers, as the release row names its images.
     type: str
     default: aarch64
+  chip:
+    description: Generation of the NPUs, as the release row names its images where they differ by it.
+    type: str
+    default: a2
   conversion_host:
     description: Inventory name of the host that converts the weights; empty takes the first.
     type: str
@@ -180,8 +184,8 @@ plan:
       C(train.seq_length) in tokens, C(train.save_interval) in iterations. C(memory) says for each rank, in bytes, what it needs
       (C(static), C(activation), C(communication), C(runtime), C(total)) and has (C(capacity)); C(problems), C(warnings) and
       C(suggestions) are what was found.
-    - Of a run that is refused, as far as it goes.
-  returned: always
+    - That of a run that is refused, as far as it goes, is only in O(output).
+  returned: success
   type: dict
 summary:
   description: The first lines of the table and the warnings, for a run that is about another stage.
@@ -248,6 +252,7 @@ SPEC = {
     "work_root": {"type": "path", "required": True},
     "master_port": {"type": "int", "default": 6000},
     "architecture": {"type": "str", "default": "aarch64"},
+    "chip": {"type": "str", "default": "a2"},
     "conversion_host": {"type": "str", "default": ""},
     "shared_storage": {"type": "bool", "default": False},
     "physical_ids": {"type": "bool", "default": False},

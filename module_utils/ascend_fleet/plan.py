@@ -72,7 +72,7 @@ def plan(
     check_choice("release", chosen.release, chosen.releases, findings)
     check_choice("recipe", chosen.recipe, chosen.recipes, findings)
     check_overrides(overrides, findings)
-    row = read_release(release, site.release_overrides, site.architecture, findings) if release else {}
+    row = read_release(release, site.release_overrides, site.architecture, site.chip, findings) if release else {}
     wanted = read_recipe(recipe, overrides, findings) if recipe else None
     fleet = read_hosts(hosts, site.hbm_mb, findings)
     shape = read_shape(model.config, findings)

@@ -24,6 +24,7 @@ class Site:
     work_root: str
     master_port: int = 6000
     architecture: str = "aarch64"
+    chip: str = "a2"  # for releases whose images differ by it
     conversion_host: str = ""  # empty: the first host
     shared_storage: bool = False
     physical_ids: bool = False  # the training container is privileged

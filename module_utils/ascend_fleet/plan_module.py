@@ -19,6 +19,7 @@ SITE = (
     "work_root",
     "master_port",
     "architecture",
+    "chip",
     "conversion_host",
     "shared_storage",
     "physical_ids",
@@ -37,7 +38,8 @@ def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     try:
         made = _plan(params)
     except ProblemsError as error:
-        _write(host, params["output"], error.details["plan"], check_mode)
+        # Into the file and not into the result: the terminal shows a failed result whole, and this has a part for every rank.
+        _write(host, params["output"], error.details.pop("plan"), check_mode)
         raise
     written = _write(host, params["output"], made, check_mode)
     previous = params["previous"]

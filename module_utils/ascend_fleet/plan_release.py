@@ -12,7 +12,18 @@ SOURCES = ("MindSpeed-LLM", "MindSpeed", "Megatron-LM")
 COMMIT = re.compile(r"[0-9a-f]{40}$")
 REQUIRED = ("name", "sources", "image", "env_scripts", "python", "launch", "converter")
 # Passed on as they stand: what later stages compare the servers with.
-PASSED = ("python", "env_scripts", "converter", "hdk", "cann", "torch", "torch_npu", "native_engines")
+PASSED = (
+    "python",
+    "env_scripts",
+    "conda",
+    "launch",
+    "converter",
+    "hdk",
+    "cann",
+    "torch",
+    "torch_npu",
+    "native_engines",
+)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Dict[str, Any]:
@@ -44,7 +55,7 @@ def _spelled_out(overrides: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def read_release(
-    row: Mapping[str, Any], overrides: Mapping[str, Any], architecture: str, findings: Findings
+    row: Mapping[str, Any], overrides: Mapping[str, Any], architecture: str, chip: str, findings: Findings
 ) -> Dict[str, Any]:
     """Return the plan's `release`; what is missing or malformed is among the findings."""
     missing = [key for key in REQUIRED if key not in row]
@@ -66,7 +77,7 @@ def read_release(
     return {
         "name": str(full["name"]),
         "mixed": mixed,
-        "image": _image(full, architecture, findings),
+        "image": _image(full, architecture, chip, findings),
         "commits": commits,
         "branches": branches,
         **{key: full[key] for key in PASSED if key in full},
@@ -90,21 +101,26 @@ def _sources(row: Mapping[str, Any], findings: Findings) -> Tuple[Dict[str, str]
     return commits, branches
 
 
-def _image(row: Mapping[str, Any], architecture: str, findings: Findings) -> str:
-    """Return the image's full name: the site's own, or the release's for this architecture."""
+def _image(row: Mapping[str, Any], architecture: str, chip: str, findings: Findings) -> str:
+    """Return the image's full name: the site's own, or the release's for this architecture and, where it matters, chip."""
     image = row["image"]
     if image.get("name"):
         return str(image["name"])
-    tags: Mapping[str, str] = image.get("tags", {})
-    if architecture not in tags:
+    tags: Mapping[str, Any] = image.get("tags", {})
+    tag = tags.get(architecture)
+    for_chips = isinstance(tag, Mapping)
+    if isinstance(tag, Mapping):
+        tag = tag.get(chip)
+    if not tag:
+        wanted = f"chip {chip!r} on {architecture}" if for_chips else f"architecture {architecture!r}"
         findings.refuse(
             "release-image",
-            f"Release {row['name']} has no image for architecture {architecture!r}.",
-            closest(architecture, tags),
-            "Set run_plan_architecture, or image.name in run_plan_release_overrides.",
+            f"Release {row['name']} has no image for {wanted}.",
+            closest(chip, tags[architecture]) if for_chips else closest(architecture, tags),
+            "Set run_plan_architecture and run_plan_chip, or image.name in run_plan_release_overrides.",
         )
         return ""
-    return f"{image['repository']}:{tags[architecture]}"
+    return f"{image['repository']}:{tag}"
 
 
 def check_choice(kind: str, name: str, choices: Sequence[str], findings: Findings) -> None:

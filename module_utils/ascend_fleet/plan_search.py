@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What fits where the chosen sizes do not: the longest sequence for them, and other sizes for the same sequence.
 
-The order of other sizes is by an estimate of how much slower a step gets: the pipeline's bubble, (PP - 1) / micro batches, and the
-layers that are computed a second time, a third more work each. Equal ones are ordered by the smaller TP.
+The order of other sizes is by an estimate of how much slower a step gets: the pipeline's bubble, (PP - 1) / micro batches, and what is
+computed a second time, a third more work for a whole layer and a hundredth for its activation function alone. Equal ones are ordered
+by the smaller TP.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from .plan_shape import ModelShape
 
 BEST = 3  # choices that a person is shown
 STEP = 1024  # tokens between sequence lengths that are tried
-RECOMPUTATION = ("recompute-granularity", "recompute-method", "recompute-num-layers")
+BLOCK = ("recompute-granularity", "recompute-method", "recompute-num-layers")
+SWIGLU = "recompute-activation-function"
+RECOMPUTATION = (*BLOCK, SWIGLU)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ class Choice:
 
 
 def _words(recipe: Recipe, sizes: Sizes, again: Mapping[str, Any]) -> str:
-    layers = f", {again['recompute-num-layers']} layers of a stage recomputed" if again else ""
-    return f"TP {sizes.tp} x PP {sizes.pp}, micro batch {recipe.micro_batch_size}, sequence {recipe.seq_length}{layers}"
+    text = f"TP {sizes.tp} x PP {sizes.pp}, micro batch {recipe.micro_batch_size}, sequence {recipe.seq_length}"
+    if "recompute-num-layers" in again:
+        text += f", {again['recompute-num-layers']} layers of a stage recomputed"
+    return f"{text}, activation functions recomputed" if SWIGLU in again else text
 
 
 def suggestions(shape: ModelShape, recipe: Recipe, sizes: Sizes, fleet: Fleet) -> List[Dict[str, Any]]:
@@ -106,9 +111,9 @@ def longest_sequence(shape: ModelShape, recipe: Recipe, sizes: Sizes, fleet: Fle
 def best_choices(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> List[Choice]:
     """Return every choice of TP, PP, micro batch and recomputation that fits, the fastest by estimate first."""
     plain = replace(recipe, layers_per_stage=None, dp=None, arguments=_plain(recipe.arguments))
-    found = [_least_recomputed(shape, option, sizes, fleet) for option, sizes in _options(shape, plain, fleet)]
+    found = [choice for option, sizes in _options(shape, plain, fleet) for choice in _ways(shape, option, sizes, fleet)]
     return sorted(
-        (choice for choice in found if choice is not None),
+        found,
         key=lambda choice: (
             round(choice.slowdown, 3),
             choice.sizes.tp,
@@ -138,23 +143,48 @@ def _options(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> Iterator[Any]:
                     yield replace(recipe, tp=tp, pp=pp, micro_batch_size=micro), Sizes(tp, pp, recipe.cp, dp)
 
 
-def _least_recomputed(shape: ModelShape, recipe: Recipe, sizes: Sizes, fleet: Fleet) -> Optional[Choice]:
-    """Return the choice with the fewest layers of a stage computed twice, None where all of them do not help."""
+def _ways(shape: ModelShape, recipe: Recipe, sizes: Sizes, fleet: Fleet) -> List[Choice]:
+    """Return the ways to recompute that fit these sizes: as few layers as will do, with and without the others' activation functions."""
     layers = shape.layers // sizes.pp
+    lighter = replace(recipe, arguments={**recipe.arguments, SWIGLU: True})
+    ways = [_fewest(shape, option, sizes, layers, fleet) for option in (recipe, lighter)]
+    if ways[0] is not None and not any(flag in ways[0].arguments for flag in BLOCK):
+        ways = ways[:1]  # nothing has to be computed twice
+    else:
+        ways.append(_with(recipe, layers))  # the most room that recomputation leaves
+    chosen: Dict[str, Choice] = {}
+    for way in ways:
+        if way is not None:
+            need = fleet.worst(shape, way, sizes)
+            if need.total <= fleet.capacity:
+                key = str([way.arguments.get(flag) for flag in RECOMPUTATION])
+                chosen[key] = Choice(way, sizes, need, _slowdown(way, sizes, layers))
+    return list(chosen.values())
+
+
+def _slowdown(recipe: Recipe, sizes: Sizes, layers: int) -> float:
+    """Return how much longer than without a bubble and without recomputation a step takes, by estimate."""
+    rounds = recipe.global_batch_size // (recipe.micro_batch_size * sizes.dp)
+    twice = int(recipe.arguments.get("recompute-num-layers", 0)) / layers
+    work = 1 + twice / 3 + ((1 - twice) / 100 if SWIGLU in recipe.arguments else 0)
+    return work * (1 + (sizes.pp - 1) / rounds)
+
+
+def _fewest(shape: ModelShape, recipe: Recipe, sizes: Sizes, layers: int, fleet: Fleet) -> Optional[Recipe]:
+    """Return the recipe with the fewest layers of a stage computed twice, None where all of them do not help."""
 
     def fits(again: int) -> bool:
         return fleet.worst(shape, _with(recipe, again), sizes).total <= fleet.capacity
 
-    low, high = 0, 0 if fits(0) else layers  # every layer from the first on saves the same
-    if high and not fits(layers):
+    if fits(0):
+        return recipe
+    if not fits(layers):
         return None
+    low, high = 1, layers  # from the first layer on, each saves the same
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if middle and fits(middle) else (middle + 1, high)
-    fitting = _with(recipe, low)
-    rounds = recipe.global_batch_size // (recipe.micro_batch_size * sizes.dp)
-    slowdown = (1 + low / layers / 3) * (1 + (sizes.pp - 1) / rounds)
-    return Choice(fitting, sizes, fleet.worst(shape, fitting, sizes), slowdown)
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    return _with(recipe, low)
 
 
 def _with(recipe: Recipe, layers: int) -> Recipe:

@@ -10,7 +10,7 @@ from ansible.errors import AnsibleFilterError
 
 
 def plan_hosts(names: Sequence[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return [{name, address, npus, interface}] as the module run_plan takes them.
+    """Return [{name, address, npus, interface, hbm_mb}] as the module run_plan takes them.
 
     What a host does not declare is left out, so that the plan names it together with everything else that is wrong.
     """
@@ -28,7 +28,9 @@ def _declared(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     # The address for other servers may differ from the one that ssh uses, for instance behind a jump host.
     address = variables.get("ascend_address") or variables.get("ansible_host") or name
     entry = {"name": name, "address": address}
-    entry |= {key: variables[f"ascend_{key}"] for key in ("npus", "interface") if variables.get(f"ascend_{key}")}
+    entry |= {
+        key: variables[f"ascend_{key}"] for key in ("npus", "interface", "hbm_mb") if variables.get(f"ascend_{key}")
+    }
     return entry
 
 

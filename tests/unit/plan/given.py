@@ -14,6 +14,7 @@ from ansible.module_utils.ascend_fleet.plan import Choice, Model, Site, plan
 ROOT = Path(__file__).resolve().parents[3]
 RELEASES = ROOT / "releases"
 RECIPES = ROOT / "recipes"
+MODELS = Path(__file__).parent / "models.yml"
 
 # Of config.json only what the plan reads.
 CODER_7B: dict[str, Any] = {
@@ -43,6 +44,13 @@ def load(path: Path) -> dict[str, Any]:
 
 def release(name: str = "2.0.0") -> dict[str, Any]:
     return load(RELEASES / f"{name}.yml")
+
+
+def model(name: str) -> dict[str, Any]:
+    """Return the config.json of a published model, as far as the plan reads it."""
+    found = load(MODELS)[name]
+    assert isinstance(found, dict)
+    return found
 
 
 def recipe(name: str = "qwen2-lab") -> dict[str, Any]:

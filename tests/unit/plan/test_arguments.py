@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from ansible.module_utils.ascend_fleet.plan_arguments import render, value_of
 from tests.unit.plan import given
 
 EXPECTED = Path(__file__).parent / "expected"
+MIRROR = Path(os.environ.get("MINDSPEED_LLM_MIRROR", "/nonexistent"))  # a clone of upstream's MindSpeed-LLM
+PATHS = ("data-path", "load", "save", "tokenizer-name-or-path")
 
 
 def parsed(argv: list[str]) -> dict[str, Any]:
@@ -35,14 +39,72 @@ def number_or_text(word: str) -> Any:
         return word
 
 
-def test_equals_upstreams_example() -> None:
-    name = "qwen2.5-coder-7b-32k"
-    made = given.make(wanted=given.recipe(name), model=given.CODER_7B, fleet=given.hosts(1, npus=tuple(range(8))))
-    expected = {
+# Flag -> why the plan's value or absence is not the example's.
+NO_VIRTUAL = {"num-layers-per-virtual-pipeline-stage": "the conversion lays out plain stages; they compute the same"}
+DIFFERENT: dict[str, dict[str, str]] = {
+    "qwen2.5-72b-4k-pack": NO_VIRTUAL,
+    "qwen2.5-72b-4k-pack-a3": NO_VIRTUAL,
+    "qwen2.5-72b-8k-pack": NO_VIRTUAL,
+    "qwen2.5-math-72b-4k": NO_VIRTUAL,
+    "llama-3-8b-8k": {
+        "padded-vocab-size": "always given, so that checkpoint and training agree; the example lets Megatron compute the same",
+        "seed": "always given; the example leaves Megatron's default, which is the same",
+    },
+}
+
+
+def planned(name: str, expected: dict[str, Any]) -> dict[str, Any]:
+    return given.make(
+        wanted=given.recipe(name),
+        model=given.model(expected["model"]),
+        fleet=given.hosts(expected["hosts"], npus=tuple(range(expected["npus"]))),
+        shared_storage="no-shared-storage" not in expected["arguments"],
+        memory_check="warn",
+    )
+
+
+@pytest.mark.parametrize("path", sorted(EXPECTED.glob("*.yml")), ids=lambda path: path.stem)
+def test_equals_upstreams_example(path: Path) -> None:
+    expected = given.load(path)
+    wanted = {
         flag: value if isinstance(value, bool) else number_or_text(str(value))
-        for flag, value in given.load(EXPECTED / f"{name}.yml").items()
+        for flag, value in expected["arguments"].items()
     }
-    assert parsed(made["training_arguments"]) == expected
+    made = parsed(planned(path.stem, expected)["training_arguments"])
+    of_the_site = {flag: made.pop(flag) for flag in PATHS}
+    assert all(value.startswith("/data/ascend-fleet/") for value in of_the_site.values())
+    different = {flag for flag in made.keys() | wanted.keys() if made.get(flag) != wanted.get(flag)}
+    assert different == set(DIFFERENT.get(path.stem, {}))
+
+
+def test_every_example_has_a_recipe() -> None:
+    sources = {given.load(path)["source"] for path in given.RECIPES.glob("*.yml")}
+    assert len(list(EXPECTED.glob("qwen2.5-*.yml"))) == 16  # examples/mcore/qwen25*/pretrain*
+    assert {given.recipe(path.stem)["source"] for path in EXPECTED.glob("*.yml")} <= sources
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="upstream's repository is not on this machine")
+@pytest.mark.parametrize("path", sorted(EXPECTED.glob("*.yml")), ids=lambda path: path.stem)
+def test_what_is_expected_is_what_the_example_starts(path: Path, tmp_path: Path) -> None:
+    """The example itself, run with a torchrun that only writes down what it is given (docs/releases.md)."""
+    source = given.recipe(path.stem)["source"]
+    commit = given.release()["sources"]["MindSpeed-LLM"]["commit"]
+    show = ["git", "-C", str(MIRROR), "show", f"{commit}:{source}"]
+    text = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "example.sh").write_text(text.replace("\r", ""))
+    (tmp_path / "torchrun").write_text('#!/bin/bash\nprintf "%s\\n" "$@" > given.txt\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    around = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "example.sh"], cwd=tmp_path, env=around, capture_output=True, check=True)
+    words = (tmp_path / "given.txt").read_text().splitlines()
+    placeholders = {"your", "model", "ckpt", "path", "save", "data", "tokenizer"}
+    argv = [word for word in words[words.index("pretrain_gpt.py") + 1 :] if word not in placeholders]
+    found = {flag: value for flag, value in parsed(argv).items() if flag not in PATHS}
+    expected = given.load(path)["arguments"]
+    assert found == {
+        flag: value if isinstance(value, bool) else number_or_text(str(value)) for flag, value in expected.items()
+    }
 
 
 def test_the_lab_has_the_switches_of_the_example() -> None:
