@@ -53,11 +53,11 @@ for step in range(a.begin + 1, a.train_iters + 1):
 TIMING = {
     "poll": 0.2,
     "start_timeout": 30.0,
-    "dead_after": 6.0,
+    "dead_after": 10.0,
     "grace": 4.0,
-    "loaded_grace": 2.0,
-    "exit_skew": 8.0,
-    "early_exit_skew": 2.0,
+    "loaded_grace": 4.0,
+    "exit_skew": 15.0,
+    "early_exit_skew": 5.0,
 }
 
 
