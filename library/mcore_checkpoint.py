@@ -10,7 +10,10 @@ short_description: Convert Hugging Face weights to a Megatron-core checkpoint
 description:
   - Turns the weights in use on this host into a Megatron-core checkpoint for the given parallel sizes, in a new directory named by
     what went into it, and puts it in use only when every shard is there.
-  - The conversion itself is C(workers/convert_checkpoint.py), run inside the training container.
+  - The native engine is C(workers/convert_checkpoint.py); the upstream engine is C(convert_ckpt.py) of the pinned source tree, run
+    under a watchdog. Both run inside the training container. What upstream's engine leaves is compared with the weights tensor by
+    tensor, whatever its exit status.
+  - Of a damaged result only the damaged shards are made again.
 author: ascend-fleet contributors (@ascend-fleet)
 options:
   work_root:
@@ -52,6 +55,25 @@ options:
     description: The vocabulary is padded to a multiple of this times O(tp), by repeating its last row.
     type: int
     default: 1
+  engine:
+    description:
+      - V(native) converts with this project's worker, V(upstream) with the pinned release's script.
+      - V(auto) is native wherever that is proven to give upstream's tensors (dense Qwen2, Qwen2.5 and Llama), else upstream.
+    type: str
+    choices: [auto, native, upstream]
+    default: auto
+  model_type_hf:
+    description: What upstream's converter calls this model; needed by the upstream engine alone.
+    type: str
+    default: ""
+  stall_seconds:
+    description: Upstream's script is ended when it has neither computed nor read nor written for so long.
+    type: int
+    default: 180
+  workers:
+    description: Ranks that the native engine writes at the same time.
+    type: int
+    default: 2
   verify:
     description: How an existing result is compared with its manifest, by size and time or by content.
     type: str
@@ -92,6 +114,10 @@ found:
   description: What was found before, one of V(ok), V(absent), V(unsealed), V(damaged), V(not-current).
   returned: success
   type: str
+engine:
+  description: The engine that the result comes from, V(native) or V(upstream); not returned when it is only predicted.
+  returned: when the stages before are there
+  type: str
 inputs:
   description: What decides about the checkpoint.
   returned: success
@@ -128,6 +154,10 @@ def main() -> None:
             "layers_per_stage": {"type": "list", "elements": "int", "default": []},
             "dtype": {"type": "str", "choices": ["bf16", "fp16", "fp32"], "default": "bf16"},
             "vocab_divisible_by": {"type": "int", "default": 1},
+            "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
+            "model_type_hf": {"type": "str", "default": ""},
+            "stall_seconds": {"type": "int", "default": 180},
+            "workers": {"type": "int", "default": 2},
             "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         convert,

@@ -10,7 +10,9 @@ short_description: Preprocess a corpus to Megatron's .bin and .idx files
 description:
   - Turns the corpus in use on this host into token files, one pair for each JSON key, with the tokenizer of the model in use, in a new
     directory named by what went into it.
-  - The work itself is C(workers/build_dataset.py), run inside the training container.
+  - The native engine is C(workers/build_dataset.py); the upstream engine is C(preprocess_data.py) of the pinned source tree. Both run
+    inside the training container. What upstream's engine leaves is read back and compared with the corpus document by document.
+  - Makes datasets for pretraining only.
 author: ascend-fleet contributors (@ascend-fleet)
 options:
   work_root:
@@ -43,6 +45,37 @@ options:
     description: Append the end-of-document token to each document.
     type: bool
     default: false
+  template:
+    description:
+      - Makes one text of several keys, C({instruction}) standing for the text under that key.
+      - O(json_keys) then has one entry, which is only the name of the files.
+    type: str
+    default: ""
+  validation:
+    description:
+      - Share of the records that go into files of their own, C(<name>_valid_<key>_document). Which ones is decided by their content, so
+        that a repeated document is never in both parts.
+    type: float
+    default: 0.0
+  skip_bad:
+    description: Number of records without the keys, not text or not JSON that are set aside, into C(<name>_rejects.jsonl).
+    type: int
+    default: 0
+  task:
+    description: What the dataset is for. Anything but V(pretraining) is refused with the reason.
+    type: str
+    default: pretraining
+  engine:
+    description:
+      - V(native) builds with this project's worker, V(upstream) with the pinned release's script.
+      - V(auto) is native for the models for which that is proven to give upstream's bytes, else upstream.
+    type: str
+    choices: [auto, native, upstream]
+    default: auto
+  stall_seconds:
+    description: Upstream's script is ended when it has neither computed nor read nor written for so long.
+    type: int
+    default: 180
   workers:
     description: Number of processes that tokenize.
     type: int
@@ -71,6 +104,16 @@ EXAMPLES = r"""
     container: LLM-2025-rc1
     name: EvolInstruct-900
     json_keys: [instruction, output]
+
+- name: Train on question and answer together, and keep one document in a hundred for validation
+  megatron_dataset:
+    work_root: /data/ascend-fleet
+    container: LLM-2025-rc1
+    name: EvolInstruct-900
+    json_keys: [text]
+    template: "{instruction}\n{output}"
+    validation: 0.01
+    append_eod: true
 """
 
 RETURN = r"""
@@ -85,6 +128,10 @@ directory:
 found:
   description: What was found before, one of V(ok), V(absent), V(unsealed), V(damaged), V(not-current).
   returned: success
+  type: str
+engine:
+  description: The engine that the result comes from, V(native) or V(upstream); not returned when it is only predicted.
+  returned: when the stages before are there
   type: str
 inputs:
   description: What decides about the dataset.
@@ -120,6 +167,12 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "json_keys": {"type": "list", "elements": "str", "required": True, "no_log": False},
             "append_eod": {"type": "bool", "default": False},
+            "template": {"type": "str", "default": ""},
+            "validation": {"type": "float", "default": 0.0},
+            "skip_bad": {"type": "int", "default": 0},
+            "task": {"type": "str", "default": "pretraining"},
+            "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
+            "stall_seconds": {"type": "int", "default": 180},
             "workers": {"type": "int", "default": 4},
             "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },

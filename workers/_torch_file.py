@@ -71,7 +71,7 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         storage = _Storage(str(len(self.slots)), value)
         self.slots.append(value)
-        arguments = (storage, 0, value.shape, value.strides(), False, OrderedDict())
+        arguments: Tuple[Any, ...] = (storage, 0, value.shape, value.strides(), False, OrderedDict())
         return torch._utils._rebuild_tensor_v2, arguments
 
     def persistent_id(self, value: Any) -> Any:

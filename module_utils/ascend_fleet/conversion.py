@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Dict, List, Mapping
 
 from .chain import predecessor, prediction
 from .container_worker import call_worker
+from .conversion_engine import Engine, choose_engine, read_model_config
+from .conversion_repair import plan_repair, shard_name, shard_path
+from .conversion_upstream import convert_upstream
 from .errors import VerificationError
 from .host import Container, Host
 from .outcome import Outcome
-from .receipt import Store, Verdict, converge
+from .receipt import Receipt, Store, Verdict, converge
 
 STAGE = "checkpoint"
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -21,12 +25,10 @@ LAYOUT = "mcore-0.8"
 
 def shard_names(tp: int, pp: int) -> List[str]:
     """Return the directory names of all shards, as Megatron names them."""
-    if pp == 1:
-        return [f"mp_rank_{rank:02d}" for rank in range(tp)]
-    return [f"mp_rank_{rank:02d}_{stage:03d}" for stage in range(pp) for rank in range(tp)]
+    return [shard_name(rank, stage, pp) for stage in range(pp) for rank in range(tp)]
 
 
-def desired_inputs(params: Mapping[str, Any], weights: str) -> Dict[str, Any]:
+def desired_inputs(params: Mapping[str, Any], weights: str, engine: Engine) -> Dict[str, Any]:
     """Return what decides about the converted checkpoint."""
     return {
         "weights": weights,
@@ -36,6 +38,7 @@ def desired_inputs(params: Mapping[str, Any], weights: str) -> Dict[str, Any]:
         "dtype": params["dtype"],
         "vocab_divisible_by": params["vocab_divisible_by"],
         "layout": LAYOUT,
+        **engine.inputs,
     }
 
 
@@ -43,6 +46,7 @@ def worker_arguments(params: Mapping[str, Any], weights_path: str, out: str) -> 
     """Return the converter's command line."""
     line = ["hf2mcore", "--hf", weights_path, "--out", out, "--tp", str(params["tp"]), "--pp", str(params["pp"])]
     line += ["--dtype", params["dtype"], "--vocab-divisible-by", str(params["vocab_divisible_by"])]
+    line += ["--workers", str(params["workers"])]
     if params["layers_per_stage"]:
         line += ["--layers-per-stage", ",".join(str(layers) for layers in params["layers_per_stage"])]
     return line
@@ -51,12 +55,58 @@ def worker_arguments(params: Mapping[str, Any], weights_path: str, out: str) -> 
 def check_shards(host: Host, directory: str, tp: int, pp: int) -> None:
     """Make sure that every shard and the tracker are there: upstream's lesson is that an exit status proves nothing."""
     found = {path for path, _ in host.walk_files(directory)}
-    expected = {f"release/{name}/model_optim_rng.pt" for name in shard_names(tp, pp)} | {TRACKER}
+    expected = {shard_path(rank, stage, pp) for stage in range(pp) for rank in range(tp)} | {TRACKER}
     if expected - found:
         raise VerificationError(
             f"The converter left {len(found)} files; missing: {', '.join(sorted(expected - found))}.",
             "Look at the worker's output; nothing was put in place.",
         )
+
+
+class Conversion:
+    """One conversion: the model, where it goes and with which engine."""
+
+    def __init__(self, host: Host, params: Dict[str, Any], weights: Receipt) -> None:
+        self.host = host
+        self.params = params
+        self.weights = weights
+        self.source = Store(host, params["work_root"], "weights").path(weights.fingerprint)
+        self.config = read_model_config(host, self.source)
+        self.engine = choose_engine(host, params["engine"], self.config, params["work_root"])
+        self.container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
+        self.store = Store(host, params["work_root"], STAGE)
+
+    def build(self, directory: str, verdict: Verdict) -> Mapping[str, Any]:
+        """Make the checkpoint in an empty directory."""
+        started = time.time()
+        if self.engine.name == "upstream":
+            answer = convert_upstream(
+                self.host, self.container, self.params, self.config, self.weights, self.source, directory
+            )
+        else:
+            answer = self._native(directory, verdict)
+        check_shards(self.host, directory, self.params["tp"], self.params["pp"])
+        return {
+            "container": self.params["container"],
+            "engine": f"{self.engine.name}: {self.engine.why}",
+            "seconds": round(time.time() - started, 1),
+            "worker": answer,
+        }
+
+    def _native(self, directory: str, verdict: Verdict) -> Dict[str, Any]:
+        """Convert all ranks, or after damage only those whose shard is not whole."""
+        line = worker_arguments(self.params, self.source, directory)
+        repair = plan_repair(self.host, self.store, verdict, self.params["tp"], self.params["pp"])
+        if repair is None:
+            return call_worker(self.container, self.params["work_root"], "convert_checkpoint.py", line)
+        answer: Dict[str, Any] = {}
+        if repair.ranks:
+            line += ["--ranks", ",".join(repair.ranks)]
+            answer = call_worker(self.container, self.params["work_root"], "convert_checkpoint.py", line)
+        else:
+            self.host.write_text(os.path.join(directory, TRACKER), "release")
+        repair.move_kept(self.host, directory)
+        return {**answer, "repaired_ranks": list(repair.ranks)}
 
 
 def convert(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -66,20 +116,9 @@ def convert(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
         if predicted is not None:
             return predicted
     weights = predecessor(host, params["work_root"], "weights")
-    weights_path = Store(host, params["work_root"], "weights").path(weights.fingerprint)
-    container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
-    inputs = desired_inputs(params, weights.fingerprint)
-
-    def build(directory: str, verdict: Verdict) -> Mapping[str, Any]:
-        started = time.time()
-        answer = call_worker(
-            container, params["work_root"], "convert_checkpoint.py", worker_arguments(params, weights_path, directory)
-        )
-        check_shards(host, directory, params["tp"], params["pp"])
-        return {"container": params["container"], "seconds": round(time.time() - started, 1), "worker": answer}
-
-    store = Store(host, params["work_root"], STAGE)
-    parents = {"weights": weights.fingerprint}
-    outcome = converge(store, inputs, build, parents, params["verify"], check_mode)
-    outcome.values.update(inputs=inputs, parents=parents)
+    work = Conversion(host, params, weights)
+    inputs = desired_inputs(params, weights.fingerprint, work.engine)
+    parents = {"weights": weights.fingerprint, **work.engine.parents}
+    outcome = converge(work.store, inputs, work.build, parents, params["verify"], check_mode)
+    outcome.values.update(inputs=inputs, parents=parents, engine=work.engine.name)
     return outcome

@@ -9,7 +9,9 @@ from typing import Any, Dict, List, Mapping
 
 from .chain import predecessor, prediction
 from .container_worker import call_worker
-from .errors import FleetError, VerificationError
+from .conversion_engine import Engine, choose_engine, read_model_config
+from .corpus_upstream import objection, preprocess_upstream
+from .errors import FleetError, InputError, RefusedError, VerificationError
 from .host import Container, Host
 from .manifest import Manifest
 from .outcome import Outcome
@@ -26,7 +28,7 @@ def tokenizer_files(manifest: Manifest) -> Dict[str, str]:
     return {path: digest for path, digest in manifest.contents().items() if not path.endswith(NOT_TOKENIZER)}
 
 
-def desired_inputs(params: Mapping[str, Any], corpus: str, weights: Receipt) -> Dict[str, Any]:
+def desired_inputs(params: Mapping[str, Any], corpus: str, weights: Receipt, engine: Engine) -> Dict[str, Any]:
     """Return what decides about the dataset."""
     return {
         "corpus": corpus,
@@ -34,7 +36,28 @@ def desired_inputs(params: Mapping[str, Any], corpus: str, weights: Receipt) -> 
         "json_keys": params["json_keys"],
         "append_eod": params["append_eod"],
         "name": params["name"],
+        "template": params["template"],
+        "validation": params["validation"],
+        "skip_bad": params["skip_bad"],
+        **engine.inputs,
     }
+
+
+def refuse_impossible(params: Mapping[str, Any]) -> None:
+    """Refuse what no engine does, before anything is looked at."""
+    if params["task"] != "pretraining":
+        raise RefusedError(
+            f"Task {params['task']!r} needs an instruction dataset, with a prompt template and a handler of its own. This module "
+            "makes pretraining datasets only; fine-tuning on one would train on something else without complaint.",
+            "Set the task to pretraining, or make the dataset with the release's own tools.",
+        )
+    if params["template"] and len(params["json_keys"]) != 1:
+        raise InputError(
+            f"A template makes one text, and json_keys has {len(params['json_keys'])} entries.",
+            "Name one key; it is only the name of the files.",
+        )
+    if not 0 <= params["validation"] < 1:
+        raise InputError(f"validation {params['validation']} is no share below 1.", "Give for example 0.01.")
 
 
 def input_path(host: Host, directory: str, receipt: Receipt) -> str:
@@ -49,46 +72,77 @@ def worker_arguments(params: Mapping[str, Any], source: str, tokenizer: str, out
     """Return the dataset builder's command line."""
     line = ["--input", source, "--tokenizer", tokenizer, "--output-prefix", os.path.join(out, params["name"])]
     line += ["--json-keys", *params["json_keys"], "--workers", str(params["workers"])]
+    line += ["--template", params["template"]] if params["template"] else []
+    line += ["--validation", repr(params["validation"])] if params["validation"] else []
+    line += ["--skip-bad", str(params["skip_bad"])] if params["skip_bad"] else []
     return [*line, "--append-eod"] if params["append_eod"] else line
 
 
-def check_pairs(host: Host, directory: str, name: str, keys: List[str]) -> None:
+def prefixes(params: Mapping[str, Any]) -> List[str]:
+    """Return the file names without ending that have to be there: a part for validation is a dataset of its own."""
+    names = [params["name"], f"{params['name']}_valid"] if params["validation"] else [params["name"]]
+    return [f"{name}_{key}_document" for name in names for key in params["json_keys"]]
+
+
+def check_pairs(host: Host, directory: str, names: List[str]) -> None:
     """Make sure that each key has its pair and that an index is one, by its header."""
-    for key in keys:
-        prefix = os.path.join(directory, f"{name}_{key}_document")
+    for name in names:
+        prefix = os.path.join(directory, name)
         for suffix in (".bin", ".idx"):
             found = host.stat(prefix + suffix)
             if found is None or found.st_size == 0:
                 raise VerificationError(
                     f"{prefix}{suffix} is {'absent' if found is None else 'empty'} after preprocessing.",
-                    f"Check that key {key!r} holds text in the corpus.",
+                    "Check that this key holds text in the corpus.",
                 )
         if not host.starts_with(prefix + ".idx", IDX_HEADER):
             raise VerificationError(f"{prefix}.idx has no MMIDIDX header.", "Nothing was put in place; run again.")
 
 
+class Preprocessing:
+    """One dataset: the corpus, the tokenizer and the engine."""
+
+    def __init__(self, host: Host, params: Dict[str, Any], weights: Receipt, corpus: Receipt) -> None:
+        root = params["work_root"]
+        self.host = host
+        self.params = params
+        self.tokenizer = Store(host, root, "weights").path(weights.fingerprint)
+        self.source = input_path(host, Store(host, root, "corpus").path(corpus.fingerprint), corpus)
+        config = read_model_config(host, self.tokenizer)
+        self.engine = choose_engine(host, params["engine"], config, root, objection(params))
+        self.container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
+
+    def build(self, directory: str, verdict: Verdict) -> Mapping[str, Any]:
+        """Make the pairs in an empty directory."""
+        started = time.time()
+        line = worker_arguments(self.params, self.source, self.tokenizer, directory)
+        if self.engine.name == "upstream":
+            answer = preprocess_upstream(
+                self.host, self.container, self.params, self.source, self.tokenizer, directory, line
+            )
+        else:
+            answer = call_worker(self.container, self.params["work_root"], "build_dataset.py", line)
+        check_pairs(self.host, directory, prefixes(self.params))
+        return {
+            "container": self.params["container"],
+            "engine": f"{self.engine.name}: {self.engine.why}",
+            "seconds": round(time.time() - started, 1),
+            "worker": answer,
+        }
+
+
 def preprocess(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Bring about the dataset that the parameters ask for (action of module megatron_dataset)."""
+    refuse_impossible(params)
     root = params["work_root"]
     if check_mode:
         predicted = prediction(host, root, STAGE, ["weights", "corpus"])
         if predicted is not None:
             return predicted
     weights, corpus = predecessor(host, root, "weights"), predecessor(host, root, "corpus")
-    tokenizer = Store(host, root, "weights").path(weights.fingerprint)
-    source = input_path(host, Store(host, root, "corpus").path(corpus.fingerprint), corpus)
-    container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
-    inputs = desired_inputs(params, corpus.fingerprint, weights)
-
-    def build(directory: str, verdict: Verdict) -> Mapping[str, Any]:
-        started = time.time()
-        answer = call_worker(
-            container, root, "build_dataset.py", worker_arguments(params, source, tokenizer, directory)
-        )
-        check_pairs(host, directory, params["name"], params["json_keys"])
-        return {"container": params["container"], "seconds": round(time.time() - started, 1), "worker": answer}
-
-    parents = {"weights": weights.fingerprint, "corpus": corpus.fingerprint}
-    outcome = converge(Store(host, root, STAGE), inputs, build, parents, params["verify"], check_mode)
-    outcome.values.update(inputs=inputs, parents=parents)
+    work = Preprocessing(host, params, weights, corpus)
+    inputs = desired_inputs(params, corpus.fingerprint, weights, work.engine)
+    parents = {"weights": weights.fingerprint, "corpus": corpus.fingerprint, **work.engine.parents}
+    outcome = converge(Store(host, root, STAGE), inputs, work.build, parents, params["verify"], check_mode)
+    outcome.values.update(inputs=inputs, parents=parents, engine=work.engine.name)
     return outcome

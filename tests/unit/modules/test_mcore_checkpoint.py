@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.ascend_fleet.conversion import shard_names
+from ansible.module_utils.ascend_fleet.conversion_repair import shard_name
 from ansible.module_utils.ascend_fleet.host import Container, Host
 from ansible.module_utils.ascend_fleet.receipt import Store, converge, fingerprint
 
@@ -21,6 +23,7 @@ MODULE = "mcore_checkpoint"
 def root(tmp_path: Path) -> Path:
     def weights(directory: str, verdict: object) -> dict[str, str]:
         (Path(directory) / "model.safetensors").write_bytes(b"weights")
+        (Path(directory) / "config.json").write_text(json.dumps({"architectures": ["Qwen2ForCausalLM"]}))
         return {}
 
     converge(Store(Host(), str(tmp_path), "weights"), {"contents": "w1"}, weights)
@@ -32,23 +35,28 @@ def params(root: Path) -> dict[str, object]:
     return {"work_root": str(root), "container": "train", "tp": 2, "pp": 2}
 
 
-def expect_worker(host: ScriptedHost, root: Path, tp: int = 2, pp: int = 2, leave_out: str = "") -> None:
+def expect_worker(
+    host: ScriptedHost, root: Path, tp: int = 2, pp: int = 2, leave_out: str = "", ranks: tuple[str, ...] = ()
+) -> None:
     """Expect the converter's exact command; what it leaves is what the real one leaves."""
     inputs = {"weights": fingerprint({"contents": "w1"}), "tp": tp, "pp": pp, "layers_per_stage": []}
-    inputs |= {"dtype": "bf16", "vocab_divisible_by": 1, "layout": "mcore-0.8"}
+    inputs |= {"dtype": "bf16", "vocab_divisible_by": 1, "layout": "mcore-0.8", "engine": "native"}
     out = root / "checkpoint" / f".{fingerprint(inputs)}.partial"
     argv = ["python", f"{root}/workers/convert_checkpoint.py", "hf2mcore", "--hf"]
     argv += [f"{root}/weights/{fingerprint({'contents': 'w1'})}", "--out", str(out), "--tp", str(tp), "--pp", str(pp)]
-    argv += ["--dtype", "bf16", "--vocab-divisible-by", "1", "--json"]
+    argv += ["--dtype", "bf16", "--vocab-divisible-by", "1", "--workers", "2"]
+    argv += ["--ranks", ",".join(ranks)] if ranks else []
+    wanted = {shard_name(int(rank[0]), int(rank[2]), pp) for rank in ranks} or set(shard_names(tp, pp))
 
     def effect() -> None:
-        for name in shard_names(tp, pp):
-            if name != leave_out:
-                (out / "release" / name).mkdir(parents=True)
-                (out / "release" / name / "model_optim_rng.pt").write_text(name)
+        for name in wanted - {leave_out}:
+            (out / "release" / name).mkdir(parents=True)
+            (out / "release" / name / "model_optim_rng.pt").write_text(name)
         (out / "latest_checkpointed_iteration.txt").write_text("release")
 
-    host.expect(Container(host, "train").command(argv), json.dumps({"parameters": 7}) + "\n", effect=effect)
+    host.expect(
+        Container(host, "train").command([*argv, "--json"]), json.dumps({"parameters": 7}) + "\n", effect=effect
+    )
 
 
 def test_four_ways(run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]) -> None:
@@ -89,16 +97,67 @@ def test_a_missing_shard_is_not_a_success(
     assert not (root / "checkpoint" / "current").exists()
 
 
-def test_a_lost_shard_is_made_again(
+def break_shards(path: Path, how: str) -> tuple[str, ...]:
+    """Damage a checkpoint; return the ranks that have to be made again."""
+    release = path / "release"
+    if how == "lost":
+        (release / "mp_rank_00_001" / "model_optim_rng.pt").unlink()
+        return ("0_1",)
+    if how == "shorter":
+        (release / "mp_rank_01_000" / "model_optim_rng.pt").write_text("x")
+        (release / "mp_rank_01_001" / "model_optim_rng.pt").unlink()
+        return ("1_0", "1_1")
+    # Of a shard that has the size and time of the receipt only the content can say that it is not whole.
+    (release / "mp_rank_01_001" / "model_optim_rng.pt").unlink()
+    silent = release / "mp_rank_00_000" / "model_optim_rng.pt"
+    times = silent.stat()
+    silent.write_text("mp_rank_00_00?")
+    os.utime(silent, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return ("0_0", "1_1")
+
+
+@pytest.mark.parametrize("how", ["lost", "shorter", "silent"])
+def test_only_damaged_shards_are_made_again(
+    run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object], how: str
+) -> None:
+    expect_worker(scripted_host, root)
+    path = Path(run_library(MODULE, params, scripted_host)["directory"])
+    before = {file: file.stat().st_ino for file in path.rglob("*.pt")}
+    ranks = break_shards(path, how)
+    assert run_library(MODULE, params, scripted_host, check_mode=True)["found"] == "damaged"
+    expect_worker(scripted_host, root, ranks=ranks)
+    result = run_library(MODULE, params, scripted_host)
+    assert result["artifact"]["made_with"]["worker"]["repaired_ranks"] == list(ranks)
+    assert {file.parent.name: file.read_text() for file in path.rglob("*.pt")} == {n: n for n in shard_names(2, 2)}
+    kept = [file for file in path.rglob("*.pt") if before[file] == file.stat().st_ino]
+    assert len(kept) >= 4 - len(ranks)
+    assert not run_library(MODULE, {**params, "verify": "content"}, scripted_host).changed
+
+
+def test_a_lost_tracker_needs_no_conversion(
     run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]
 ) -> None:
     expect_worker(scripted_host, root)
     path = Path(run_library(MODULE, params, scripted_host)["directory"])
-    (path / "release" / "mp_rank_00_001" / "model_optim_rng.pt").unlink()
-    expect_worker(scripted_host, root)
+    (path / "latest_checkpointed_iteration.txt").unlink()
     result = run_library(MODULE, params, scripted_host)
-    assert result["found"] == "damaged"
-    assert "missing: release/mp_rank_00_001/model_optim_rng.pt" in result["actions"][0]
+    assert result.changed
+    assert (path / "latest_checkpointed_iteration.txt").read_text() == "release"
+    assert not run_library(MODULE, params, scripted_host).changed
+
+
+def test_a_failed_repair_leaves_the_whole_shards(
+    run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]
+) -> None:
+    expect_worker(scripted_host, root)
+    path = Path(run_library(MODULE, params, scripted_host)["directory"])
+    ranks = break_shards(path, "lost")
+    expect_worker(scripted_host, root, ranks=ranks)
+    scripted_host.script[-1].rc = 1
+    scripted_host.script[-1].stdout = '{"error": "no space", "remedy": "Free some."}'
+    scripted_host.script[-1].effect = None
+    assert run_library(MODULE, params, scripted_host).failed
+    assert len(list(path.rglob("*.pt"))) == 3
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
