@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to a training run besides going well: wrong weights, changed inputs, being left alone, stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import NPU_HOSTS, WORK_ROOT, Playbook, current_receipt, on_host
+
+pytestmark = pytest.mark.docker
+
+# Long enough to be interrupted, with everything in its checkpoints that a resumed run needs.
+LONG: dict[str, Any] = {
+    "run_plan_overrides": {
+        "iterations": 150,
+        "save_interval": 20,
+        "arguments": {
+            "no-save-optim": False,
+            "no-save-rng": False,
+            "no-load-optim": False,
+            "no-load-rng": False,
+        },
+    },
+    "pretraining_grace": 10,
+}
+TRACKER = f"{WORK_ROOT}/checkpoint/current/latest_checkpointed_iteration.txt"
+
+
+def status(host: str, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(on_host(host, f"cat {WORK_ROOT}/run/current/status-{rank}.json"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(playbook: Playbook) -> Iterator[str]:
+    """A finished run in use on both hosts; its fingerprint. It is in use again at the end."""
+    assert playbook("site.yml").rc == 0
+    yield current_receipt("npu-1", "run")["fingerprint"]
+    playbook("playbooks/stop-training.yml")
+    assert playbook("site.yml", pretraining_new_run=True).rc == 0
+
+
+def test_changed_inputs_do_not_supersede_a_finished_run(finished: str, playbook: Playbook) -> None:
+    for cmdline in ("", "--check"):
+        refused = playbook("site.yml", tags="training", cmdline=cmdline, **LONG)
+        assert refused.failed() == set(NPU_HOSTS)
+        assert "--train-iters: 20 -> 150" in refused.output
+    assert current_receipt("npu-1", "run")["fingerprint"] == finished
+
+
+def test_nothing_starts_where_one_host_would_start_from_random_weights(finished: str, playbook: Playbook) -> None:
+    tracker = on_host("npu-2", f"cat {TRACKER}; rm {TRACKER}")
+    try:
+        refused = playbook("site.yml", tags="training", pretraining_new_run=True, **LONG)
+        assert refused.failed() == set(NPU_HOSTS)
+        assert "training would start from random weights" in refused.output
+        for host in NPU_HOSTS:
+            assert on_host(host, f"readlink {WORK_ROOT}/run/current").strip() == finished
+    finally:
+        on_host("npu-2", f"printf %s {tracker} > {TRACKER}")
+
+
+def test_a_run_is_left_stopped_and_resumed(finished: str, playbook: Playbook) -> None:
+    left = playbook("site.yml", tags="training", pretraining_new_run=True, pretraining_timeout=25, **LONG)
+    assert left.failed() == set(NPU_HOSTS)
+    assert "It goes on" in left.output
+    again = playbook("site.yml", tags="training", pretraining_timeout=1, **LONG)
+    assert again.failed() == set(NPU_HOSTS)
+    assert again.changed() == {}, "a run that goes on is left alone"
+    stopped = playbook("playbooks/stop-training.yml")
+    assert set(stopped.changed()) == set(NPU_HOSTS)
+    assert playbook("playbooks/stop-training.yml").changed() == {}
+    at = status("npu-1", 0)
+    assert at["state"] == "stopped"
+    assert at["saved"] is not None, f"stopped before the first checkpoint: {at}"
+    resumed = playbook("site.yml", tags="training", **LONG)
+    assert resumed.rc == 0, resumed.output[-4000:]
+    end = status("npu-2", 1)
+    assert (end["attempt"], end["iteration"], end["state"]) == (2, 150, "succeeded")
+    assert end["start_iteration"] == end["loaded_iteration"] == at["saved"]
+    numbers = [point[0] for point in end["losses"]]
+    assert numbers == list(range(1, 151)), "one loss curve over both attempts"
+    assert end["losses"][-1][1] < end["losses"][0][1] - 0.3
+    assert current_receipt("npu-2", "run")["made_with"]["attempts"] == 2
+
+
+def test_the_status_is_shown_without_a_plan(finished: str, playbook: Playbook) -> None:
+    shown = playbook("playbooks/show-status.yml")
+    assert shown.rc == 0
+    assert shown.changed() == {}
+    for host in NPU_HOSTS:
+        assert f"{host}            " in shown.output
