@@ -24,14 +24,15 @@ class Upstream:
     python: str
 
     def environment(self) -> dict[str, str]:
-        """A stand-in for torch_npu takes the NPU's place: neither converting nor preprocessing computes on one."""
-        places = [ROOT / "lab" / "torch_npu_cpu", self.mindspeed, self.tree]
+        """Nothing stands where the NPU's software would be: neither converting nor preprocessing computes on one."""
+        places = [ROOT / "benchmarks" / "npu_absent", self.mindspeed, self.tree]
         return {
             "PYTHONPATH": os.pathsep.join(map(str, places)),
             "PYTHONDONTWRITEBYTECODE": "1",
             "ASCEND_HOME_PATH": str(self.tree.parent),
             "CUDA_DEVICE_MAX_CONNECTIONS": "1",
             "HF_HUB_OFFLINE": "1",
+            "PATH": os.pathsep.join([str(Path(self.python).parent), os.environ["PATH"]]),
         }
 
 
