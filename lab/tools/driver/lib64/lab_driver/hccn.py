@@ -50,6 +50,13 @@ def _tls(npu: Dict[str, Any]) -> str:
     )
 
 
+def _optical(npu: Dict[str, Any]) -> str:
+    """A module within its thresholds; a fault `optical` replaces values, or with {"present": "not present"} takes it away."""
+    values = {**_MODULE, **npu.get("optical", {})}
+    shown = {"present": values["present"]} if values["present"] != "present" else values
+    return "\n".join(["optical info:", *(f"{name:<20} : {value}" for name, value in shown.items())])
+
+
 def _net_health(npu: Dict[str, Any]) -> str:
     """The driver's own test: does the detection address answer?"""
     return f"net health status: {npu.get('net_health') or _look(npu)}"
@@ -81,6 +88,23 @@ def _times(source: str, address: str, count: int) -> List[Optional[float]]:
     return list(ask.request(question)["times_ms"])
 
 
+_MODULE = {
+    "present": "present",
+    "temperature": "41 C",
+    "Vcc": "3295.10 mV",
+    "Tx Power0": "1.2140 mW",
+    "Rx Power0": "0.9210 mW",
+    "Vcc High Thres": "3465.00 mV",
+    "Vcc Low Thres": "3135.00 mV",
+    "Temp High Thres": "70 C",
+    "Temp Low Thres": "0 C",
+    "TxPower High Thres": "3.5481 mW",
+    "TxPower Low Thres": "0.2818 mW",
+    "RxPower High Thres": "3.5481 mW",
+    "RxPower Low Thres": "0.1445 mW",
+    "Tx Los Flag": "0x0",
+    "Rx Los Flag": "0x0",
+}
 QUESTIONS: Dict[str, Callable[[Dict[str, Any]], str]] = {
     "-ip": _address,
     "-link": lambda npu: f"link status: {npu['link']}",
@@ -88,4 +112,6 @@ QUESTIONS: Dict[str, Callable[[Dict[str, Any]], str]] = {
     "-netdetect": lambda npu: f"netdetect address: {npu['netdetect']}" if "netdetect" in npu else "",
     "-gateway": _gateway,
     "-tls": _tls,
+    "-mtu": lambda npu: f"mtu:{npu['mtu']}",
+    "-optical": _optical,
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Tuple
 
-from lab_driver.table import CHIP
-
 Rows = List[Tuple[str, object]]
 _NO_CARD = "There is no NPU card on this server."
 
@@ -15,8 +13,11 @@ def listing(view: Dict[str, Any]) -> str:
     """`info -l`."""
     if not view["npus"]:
         return _NO_CARD
-    parts = [f"{_row('Total Count', len(view['npus']))}\n"]
-    parts += [f"{_row('NPU ID', npu['id'])}\n{_row('Chip Count', 1)}\n" for npu in view["npus"]]
+    counts: Dict[int, int] = {}
+    for npu in view["npus"]:
+        counts[npu["id"]] = counts.get(npu["id"], 0) + 1
+    parts = [f"{_row('Total Count', len(counts))}\n"]
+    parts += [f"{_row('NPU ID', card)}\n{_row('Chip Count', count)}\n" for card, count in counts.items()]
     return "\n".join(parts)
 
 
@@ -24,30 +25,44 @@ def mapping(view: Dict[str, Any]) -> str:
     """`info -m`: one row per chip, and one for the card's controller, which has no logic id."""
     if not view["npus"]:
         return _NO_CARD
-    lines = [f"\t{'NPU ID':<30} {'Chip ID':<30} {'Chip Logic ID':<30} {'Chip Name':<30}"]
+    model = view["model"]
+    columns = ["NPU ID", "Chip ID", "Chip Logic ID", *(["Chip Phy-ID"] if model["dies"] > 1 else [])]
+    lines = [_columns([*columns, "Chip Name"])]
     for npu in view["npus"]:
-        lines.append(f"\t{npu['id']:<30} {0:<30} {npu['logic']:<30} Ascend {CHIP}")
-        lines.append(f"\t{npu['id']:<30} {1:<30} {'-':<30} {'Mcu':<30}")
+        ids = [npu["id"], npu["chip"], npu["logic"], *([npu["phy"]] if model["dies"] > 1 else [])]
+        lines.append(_columns([*ids, model["full_name"]]))
+        if npu is [other for other in view["npus"] if other["id"] == npu["id"]][-1]:
+            dashes = ["-"] * (len(columns) - 2)
+            lines.append(_columns([npu["id"], model["dies"], *dashes, "Mcu"]))
     return "\n".join(lines)
 
 
-def detail(kind: str, view: Dict[str, Any], npu: Dict[str, Any], one_chip: bool) -> str:
-    """`info -t KIND -i NPU [-c 0]`; asked without a chip, the card's rows frame those of its one chip."""
+def _columns(cells: List[Any]) -> str:
+    *ids, name = cells
+    return "\t" + "".join(f"{cell:<30} " for cell in ids) + str(name)
+
+
+def detail(kind: str, view: Dict[str, Any], chips: List[Dict[str, Any]], one_chip: bool) -> str:
+    """`info -t KIND -i NPU [-c CHIP]` about the chips of one card; asked without a chip, the card's rows frame those of its chips."""
     width = 40 if kind == "ecc" else 30
     if kind == "board":
-        return "\n".join(_row(*pair) for pair in (_chip_board if one_chip else _card_board)(view, npu))
-    lines = [_row(name, value, width) for name, value in KINDS[kind](npu)]
+        rows = _chip_board(view, chips[0]) if one_chip else _card_board(view, chips)
+        return "\n".join(_row(*pair) for pair in rows)
+    blocks = ["\n".join(_row(name, value, width) for name, value in KINDS[kind](npu)) for npu in chips]
     if one_chip:
-        return "\n".join(lines)
-    head = [_row("NPU ID", npu["id"], width), _row("Chip Count", 1, width), ""]
-    return "\n".join([*head, *lines, _row("Chip ID", 0, width)])
+        return blocks[0]
+    lines = [_row("NPU ID", chips[0]["id"], width), _row("Chip Count", len(chips), width)]
+    for npu, block in zip(chips, blocks):
+        lines += ["", block, _row("Chip ID", npu["chip"], width)]
+    return "\n".join(lines)
 
 
 def _row(name: str, value: object, width: int = 30) -> str:
     return f"\t{name:<{width}} : {value}"
 
 
-def _card_board(view: Dict[str, Any], npu: Dict[str, Any]) -> Rows:
+def _card_board(view: Dict[str, Any], chips: List[Dict[str, Any]]) -> Rows:
+    npu = chips[0]
     return [
         ("NPU ID", npu["id"]),
         ("Product Name", "NA"),
@@ -55,7 +70,7 @@ def _card_board(view: Dict[str, Any], npu: Dict[str, Any]) -> Rows:
         ("Manufacturer", "NA"),
         ("Serial Number", "NA"),
         ("Software Version", view["versions"]["driver"]),
-        ("Firmware Version", view["versions"]["firmware"]),
+        ("Firmware Version", npu.get("firmware", view["versions"]["firmware"])),
         ("Compatibility", npu.get("compatibility", "OK")),
         ("Board ID", "0x34"),
         ("PCB ID", "A"),
@@ -64,29 +79,30 @@ def _card_board(view: Dict[str, Any], npu: Dict[str, Any]) -> Rows:
         ("Slot ID", 0),
         ("Class ID", "NA"),
         ("PCI Vendor ID", "0x19E5"),
-        ("PCI Device ID", "0xD802"),
+        ("PCI Device ID", view["model"]["pci_device"]),
         ("Subsystem Vendor ID", "0x19E5"),
         ("Subsystem Device ID", "0x3000"),
-        ("Chip Count", 1),
+        ("Chip Count", len(chips)),
     ]
 
 
 def _chip_board(view: Dict[str, Any], npu: Dict[str, Any]) -> Rows:
-    die = " ".join(f"{(npu['id'] + 1) * factor & 0xFFFFFFFF:08X}" for factor in (2654435761, 40503, 2246822519, 97, 7))
+    die = " ".join(f"{(npu['phy'] + 1) * factor & 0xFFFFFFFF:08X}" for factor in (2654435761, 40503, 2246822519, 97, 7))
     return [
         ("NPU ID", npu["id"]),
-        ("Chip ID", 0),
+        ("Chip ID", npu["chip"]),
         ("Chip Type", "Ascend"),
-        ("Chip Name", CHIP),
+        ("Chip Name", view["model"]["chip"]),
         ("Chip Version", "V1"),
         ("Board ID", "0x34"),
         ("PCB ID", "NA"),
         ("BOM ID", 1),
         ("VDie ID", die),
         ("NDie ID", die[::-1]),
-        ("Chip Position ID", 0),
+        ("Chip Position ID", npu["chip"]),
         ("PCIe Bus Info", npu["bus"]),
         ("Firmware Version", view["versions"]["firmware"]),
+        *([("NPU Name", view["model"]["variant"])] if view["model"]["variant"] else []),
     ]
 
 
@@ -100,7 +116,7 @@ def _health(npu: Dict[str, Any]) -> Rows:
 
 def _memory(npu: Dict[str, Any]) -> Rows:
     return [
-        ("DDR Capacity(MB)", 0),
+        ("DDR Capacity(MB)", npu["ddr_total"]),
         ("DDR Clock Speed(MHz)", 0),
         ("HBM Capacity(MB)", npu["hbm_total"]),
         ("HBM Clock Speed(MHz)", 1600),
@@ -119,7 +135,7 @@ def _ecc(npu: Dict[str, Any]) -> Rows:
 
 def _usages(npu: Dict[str, Any]) -> Rows:
     return [
-        ("DDR Capacity(MB)", 0),
+        ("DDR Capacity(MB)", npu["ddr_total"]),
         ("DDR Usage Rate(%)", 0),
         ("DDR Hugepages Total(page)", 0),
         ("DDR Hugepages Usage Rate(%)", 0),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from lab_driver import ask, lists, table
 from lab_driver.view import IN_USE, NO_DEVICE
@@ -45,13 +45,19 @@ def answer(arguments: List[str]) -> Tuple[str, int]:
     if "-m" in options:
         return lists.mapping(view), 0
     if "-t" in options:
-        npu = next((row for row in view["npus"] if str(row["id"]) == options["-i"]), None)
-        if npu is None:
-            return "Invalid card id.", _status(INVALID_PARAMETER)
-        if options.get("-c", "0") != "0":
-            return "Invalid chip id.", _status(INVALID_PARAMETER)
-        return lists.detail(options["-t"], view, npu, "-c" in options), 0
+        return _detail(view, options)
     return table.overview(view, ask.process_root()), 0
+
+
+def _detail(view: Dict[str, Any], options: Dict[str, str]) -> Tuple[str, int]:
+    chips = [row for row in view["npus"] if str(row["id"]) == options["-i"]]
+    if not chips:
+        return "Invalid card id.", _status(INVALID_PARAMETER)
+    if "-c" in options:
+        chips = [row for row in chips if str(row["chip"]) == options["-c"]]
+        if not chips:
+            return "Invalid chip id.", _status(INVALID_PARAMETER)
+    return lists.detail(options["-t"], view, chips, "-c" in options), 0
 
 
 def _options(arguments: List[str]) -> Optional[Dict[str, str]]:

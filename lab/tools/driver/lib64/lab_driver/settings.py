@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict
 
+from lab_driver import models
+
 DRIVER = "usr/local/Ascend/driver"
 STATE = "etc/ascend-lab/state.json"
 
@@ -44,7 +46,10 @@ def network(root: Path, npu: int) -> Dict[str, str]:
 
 
 class Faults:
-    """The state file: {"npus": {"2": {...}}, "tools": {"npu-smi": {"hang": true}}, "versions": {...}}; all optional."""
+    """The state file: {"npus": {"2": {...}}, "tools": {"npu-smi": {"hang": true}}, "versions": {...}, "chip": "910B3"}.
+
+    All of it is optional. NPUs go by their physical ids, N of /dev/davinciN.
+    """
 
     def __init__(self, state: Dict[str, Any]) -> None:
         self._state = state
@@ -68,6 +73,11 @@ class Faults:
     def hangs(self, tool: str) -> bool:
         """Whether a tool never answers."""
         return bool(self._state.get("tools", {}).get(tool, {}).get("hang", False))
+
+    @property
+    def chip(self) -> str:
+        """The kind of NPU that this server has."""
+        return str(self._state.get("chip", models.DEFAULT))
 
     def version(self, name: str, actual: str) -> str:
         """A version that differs from the installed file's: driver, tool or firmware."""
