@@ -246,7 +246,7 @@ SPEC = {
     "memory_check": {"type": "str", "choices": ["refuse", "warn"], "default": "refuse"},
     "search": {"type": "bool", "default": False},
     "model_config": {"type": "dict", "required": True},
-    "tokenizer_config": {"type": "dict"},
+    "tokenizer_config": {"type": "dict", "no_log": False},
     "output": {"type": "path", "default": ""},
     "previous": {"type": "dict"},
     "work_root": {"type": "path", "required": True},

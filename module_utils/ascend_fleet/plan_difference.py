@@ -24,8 +24,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str
             for part, value in after[key].items()
             if before[key].get(part) != value
         ]
-    changed = before.get("training_arguments") != after.get("training_arguments")
-    if changed and not lines:
+    if before.get("training_arguments") != after.get("training_arguments"):
         lines.append("The training arguments differ.")
     return lines
 

@@ -3,7 +3,7 @@
 
 The order of other sizes is by an estimate of how much slower a step gets: the pipeline's bubble, (PP - 1) / micro batches, and what is
 computed a second time, a third more work for a whole layer and a hundredth for its activation function alone. Equal ones are ordered
-by the smaller TP.
+by the smaller TP; those whose TP groups span hosts, where every layer waits for the network, come last.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ def best_choices(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> List[Choice
     return sorted(
         found,
         key=lambda choice: (
+            choice.sizes.tp > fleet.per_host,
             round(choice.slowdown, 3),
             choice.sizes.tp,
             choice.sizes.pp,
@@ -132,7 +133,9 @@ def _options(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> Iterator[Any]:
     """Yield (recipe, sizes) of everything that the model, the NPUs and the global batch can be divided by."""
     world = fleet.hosts * fleet.per_host
     for tp in divisors(shape.kv_groups):
-        if fleet.per_host % tp or shape.heads % (tp * recipe.cp) or shape.ffn % tp or recipe.seq_length % tp:
+        if fleet.per_host % tp and tp % fleet.per_host:
+            continue
+        if shape.heads % (tp * recipe.cp) or shape.ffn % tp or recipe.seq_length % tp:
             continue
         for pp in divisors(shape.layers):
             dp, rest = divmod(world, tp * pp * recipe.cp)

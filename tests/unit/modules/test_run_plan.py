@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,3 +88,73 @@ def test_a_host_needs_a_name(run_library: RunModule, scripted_host: ScriptedHost
     result = run_library(MODULE, {**params, "hosts": [{"npus": [0]}]}, scripted_host)
     assert result.failed
     assert "name" in result["msg"]
+
+
+def test_the_plan_is_written_beside_its_page(
+    run_library: RunModule, scripted_host: ScriptedHost, params: dict[str, Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "reports" / "plan.json"
+    page = output.with_suffix(".html")
+    params = {**params, "output": str(output)}
+    predicted = run_library(MODULE, params, scripted_host, check_mode=True)
+    assert predicted.changed
+    assert not output.exists()
+    first = run_library(MODULE, params, scripted_host)
+    assert first.changed
+    assert json.loads(output.read_text()) == first["plan"]
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert not run_library(MODULE, params, scripted_host).changed
+    changed = run_library(MODULE, {**params, "overrides": {"iterations": 3}}, scripted_host)
+    assert changed.changed
+    assert json.loads(output.read_text())["train"]["iterations"] == 3
+
+
+def test_a_refused_plan_is_written_too(
+    run_library: RunModule, scripted_host: ScriptedHost, params: dict[str, Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "plan.json"
+    result = run_library(MODULE, {**params, "hbm_mb": 4000, "output": str(output)}, scripted_host)
+    assert result.failed
+    assert "plan" not in result.data
+    written = json.loads(output.read_text())
+    assert written["problems"] == result["problems"]
+    assert written["suggestions"] == result["suggestions"]
+    assert len(written["memory"]) == 4
+    assert "refused" in output.with_suffix(".html").read_text()
+
+
+@pytest.mark.parametrize("broken", [{"recipe": {}, "recipe_name": "no", "known_recipes": ["yes"]}, {"hosts": []}])
+def test_every_key_is_there_when_nothing_could_be_planned(
+    run_library: RunModule, scripted_host: ScriptedHost, params: dict[str, Any], tmp_path: Path, broken: dict[str, Any]
+) -> None:
+    output = tmp_path / "plan.json"
+    assert run_library(MODULE, {**params, **broken, "output": str(output)}, scripted_host).failed
+    written = json.loads(output.read_text())
+    keys = ("world_size", "ranks", "shards", "training_arguments", "environment", "memory", "problems", "suggestions")
+    assert set(keys) <= set(written)
+    assert written["problems"]
+
+
+def test_a_mistyped_recipe_hides_no_mistyped_override(
+    run_library: RunModule, scripted_host: ScriptedHost, params: dict[str, Any]
+) -> None:
+    changes = {"recipe": {}, "recipe_name": "no", "known_recipes": ["yes"], "overrides": {"iteration": 3}}
+    result = run_library(MODULE, {**params, **changes}, scripted_host)
+    assert [item["code"] for item in result["refusals"]] == ["recipe-unknown", "override-unknown"]
+
+
+def test_a_second_plan_says_what_differs(
+    run_library: RunModule, scripted_host: ScriptedHost, params: dict[str, Any]
+) -> None:
+    first = run_library(MODULE, params, scripted_host)["plan"]
+    same = run_library(MODULE, {**params, "previous": first}, scripted_host)
+    assert same["differences"] == []
+    hosts = [{**host, "npus": [0, 1, 2, 3]} for host in given.hosts(1)]
+    hosts[0] |= {"hbm_mb": 32768, "interface": "bond0.7"}
+    found = run_library(MODULE, {**params, "hosts": hosts, "previous": first}, scripted_host)
+    assert found["differences"] == [
+        "Host npu-2 is left out: it did not pass the driver check.",
+        "Host npu-1: NPUs with 64.0 GiB as declared, 32.0 GiB as npu-smi reports their total.",
+        "Host npu-1: interface eth0 as declared, bond0.7 as found.",
+        "The training arguments differ.",
+    ]

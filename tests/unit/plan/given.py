@@ -110,3 +110,11 @@ def refused(**changes: Any) -> list[dict[str, str]]:
     found: list[dict[str, str]] = caught.value.details["refusals"]
     assert len(found) == len(caught.value.details["problems"])
     return found
+
+
+def refused_plan(**changes: Any) -> dict[str, Any]:
+    """Plan something that is refused and return the plan as far as it went."""
+    with pytest.raises(ProblemsError) as caught:
+        make(**changes)
+    found: dict[str, Any] = caught.value.details["plan"]
+    return found

@@ -37,18 +37,22 @@ def inventory(tmp_path: Path) -> dict[str, Any]:
                 "training_recipe": "qwen2-lab",
                 "training_hosts": "{{ groups['training'] }}",
                 "plan_hf_config": str(config),
+                "plan_output": str(tmp_path / "plan.json"),
             }
         },
     }
 
 
-def run(tmp_path: Path, playbook: Path, inventory: dict[str, Any], **variables: Any) -> ansible_runner.Runner:
+def run(
+    tmp_path: Path, playbook: Path, inventory: dict[str, Any], cmdline: str = "", **variables: Any
+) -> ansible_runner.Runner:
     return ansible_runner.run(
         private_data_dir=str(tmp_path),
         project_dir=str(given.ROOT),
         playbook=str(playbook),
         inventory=inventory,
         extravars=variables,
+        cmdline=cmdline,
         envvars={
             "ANSIBLE_CONFIG": str(given.ROOT / "ansible.cfg"),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -72,7 +76,9 @@ def test_every_host_gets_the_plan_and_no_host_is_touched(tmp_path: Path, invento
         facts = results(runner, "runner_on_ok", "Give the plan to every host")
         assert set(facts) == {"npu-1", "npu-2", "staging-1"}
         assert all(fact["ansible_facts"]["fleet_plan"] == given.make() for fact in facts.values())
-        assert not any(runner.stats["changed"].values())
+        assert json.loads((tmp_path / "plan.json").read_text()) == given.make()
+        # Only the file of the plan, and only once.
+        assert sum(runner.stats["changed"].values()) == (1 if playbook == PLAYBOOK else 0)
 
 
 def test_a_mistyped_name_and_a_wrong_size_in_one_report(tmp_path: Path, inventory: dict[str, Any]) -> None:
@@ -81,7 +87,7 @@ def test_a_mistyped_name_and_a_wrong_size_in_one_report(tmp_path: Path, inventor
     failed = results(runner, "runner_on_failed", "Make the run plan")
     (result,) = failed.values()
     assert [item["code"] for item in result["refusals"]] == ["release-unknown", "tensor-parallel", "world-size"]
-    assert "Those that exist: 2.0.0" in result["problems"][0]
+    assert "Those that exist: 1.0.0, 1.0.RC3, 2.0.0" in result["problems"][0]
 
 
 def test_config_json_comes_from_the_staging_host(tmp_path: Path, inventory: dict[str, Any]) -> None:
@@ -101,3 +107,121 @@ def test_nowhere_to_read_config_json_from(tmp_path: Path, inventory: dict[str, A
     runner = run(tmp_path, PLAYBOOK, inventory)
     (result,) = results(runner, "runner_on_failed", "Require a place to read config.json from").values()
     assert "plan_hf_config" in result["msg"]
+
+
+def test_nothing_is_written_where_nothing_is_asked_for(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    runner = run(tmp_path, PLAYBOOK, inventory, plan_output="")
+    assert runner.rc == 0
+    assert not any(runner.stats["changed"].values())
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_tag_of_another_stage_prints_the_summary(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    def shown(*arguments: str) -> str:
+        runner = run(tmp_path, PLAYBOOK, inventory, cmdline=" ".join(arguments))
+        return "\n".join(results(runner, "runner_on_ok", "Show | Show the plan").popitem()[1]["lines"])
+
+    assert "torchrun" in shown()
+    assert "torchrun" in shown("--tags", "plan")
+    summary = shown("--tags", "training")
+    assert "torchrun" not in summary
+    assert summary.startswith("Release 2.0.0, recipe qwen2-lab")
+
+
+def test_a_run_that_does_not_fit_leaves_what_does_in_the_file(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(given.CODER_7B), encoding="utf-8")
+    large = {"training_recipe": "qwen2.5-coder-7b-32k", "training_tp": 2, "training_pp": 2}
+    runner = run(tmp_path, PLAYBOOK, inventory, **large)
+    assert runner.rc != 0
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert [item["kind"] for item in written["suggestions"]] == ["sequence", "sizes", "sizes", "sizes"]
+    runner = run(tmp_path, PLAYBOOK, inventory, **large, plan_search=True)
+    assert runner.rc == 0
+    assert json.loads((tmp_path / "plan.json").read_text())["tp"] == 4
+
+
+def test_the_tokenizer_beside_config_json_is_looked_at(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": null}', encoding="utf-8")
+    runner = run(tmp_path, PLAYBOOK, inventory)
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    assert [item["code"] for item in result["refusals"]] == ["tokenizer-eod"]
+
+
+CONFIRM = """
+- name: Check the drivers
+  hosts: ascend
+  gather_facts: false
+  tasks:
+    - name: Measure
+      ansible.builtin.set_fact:
+        __driver_check_npus:
+          chips: [{phy_id: 2, hbm_total_mb: 32768}, {phy_id: 3, hbm_total_mb: 65536}, {phy_id: 0, hbm_total_mb: 1}]
+    - name: Leave a host out
+      ansible.builtin.fail:
+        msg: no driver
+      when: inventory_hostname == left_out | default('')
+- name: Confirm the plan
+  hosts: ascend:staging
+  gather_facts: false
+  any_errors_fatal: true
+  tasks:
+    - name: Confirm the plan
+      ansible.builtin.include_role:
+        name: run_plan
+        tasks_from: confirm.yml
+"""
+
+
+@pytest.fixture
+def twice(tmp_path: Path, inventory: dict[str, Any]) -> Path:
+    """A playbook that plans, measures and plans again, on hosts that are all this machine."""
+    for host in inventory["ascend"]["hosts"].values():
+        host |= {"ansible_connection": "local", "ascend_address": host["ansible_host"]}
+    inventory["staging"]["hosts"]["staging-1"]["ansible_connection"] = "local"
+    playbook = tmp_path / "twice.yml"
+    playbook.write_text(f"- name: Plan\n  ansible.builtin.import_playbook: {PLAYBOOK}\n{CONFIRM}", encoding="utf-8")
+    return playbook
+
+
+def test_the_second_pass_takes_what_was_measured(tmp_path: Path, inventory: dict[str, Any], twice: Path) -> None:
+    runner = run(tmp_path, twice, inventory)
+    assert runner.rc == 0, runner.stdout.read()
+    (shown,) = results(runner, "runner_on_ok", "Show what differs from what was declared").values()
+    assert [line for line in shown["lines"] if "npu-1" in line] == [
+        "Host npu-1: NPUs with 64.0 GiB as declared, 32.0 GiB as npu-smi reports their total."
+    ]
+    facts = results(runner, "runner_on_ok", "Give the plan to every host")
+    plans = [fact["ansible_facts"]["fleet_plan"] for fact in facts.values()]
+    assert {need["capacity"] for plan in plans for need in plan["memory"]} == {32768 << 20}
+    assert json.loads((tmp_path / "plan.json").read_text()) == plans[0]
+
+
+def test_the_second_pass_is_silent_where_nothing_differs(
+    tmp_path: Path, inventory: dict[str, Any], twice: Path
+) -> None:
+    runner = run(tmp_path, twice, inventory, run_plan_hbm_mb=32768)
+    assert runner.rc == 0, runner.stdout.read()
+    assert results(runner, "runner_on_ok", "Show what differs from what was declared") == {}
+
+
+def test_the_second_pass_goes_on_with_the_hosts_that_are_left(
+    tmp_path: Path, inventory: dict[str, Any], twice: Path
+) -> None:
+    for host in inventory["ascend"]["hosts"].values():
+        host["ascend_npus"] = [2, 3, 4, 5]
+    runner = run(tmp_path, twice, inventory, left_out="npu-1")
+    (shown,) = results(runner, "runner_on_ok", "Show what differs from what was declared").values()
+    assert "Host npu-1 is left out: it did not pass the driver check." in shown["lines"]
+    assert "DP: 2 as declared, 1 as found." in shown["lines"]
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert [host["name"] for host in written["hosts"]] == ["npu-2"]
+    assert written["launch"]["master_addr"] == "192.0.2.12"
+
+
+def test_the_second_pass_refuses_what_does_not_fit_after_all(
+    tmp_path: Path, inventory: dict[str, Any], twice: Path
+) -> None:
+    runner = run(tmp_path, twice, inventory, left_out="npu-2")
+    assert runner.rc != 0
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    assert [item["code"] for item in result["refusals"]] == ["world-size"]

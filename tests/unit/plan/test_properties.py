@@ -105,6 +105,27 @@ def test_an_accepted_plan_covers_everything_once(case: dict[str, Any]) -> None:
         assert rank["rank"] == rank["tp"] + tp * (rank["cp"] + cp * (rank["dp"] + dp * rank["pp"]))
 
 
+CAPACITIES = st.sampled_from([4200, 4600, 5000, 6000, 65536])
+
+
+@settings(deadline=None)  # the machine may be busy; nothing here is about time
+@for_all(fitting(), CAPACITIES, st.booleans())
+def test_an_accepted_plan_never_exceeds_its_npus(case: dict[str, Any], hbm_mb: int, search: bool) -> None:
+    """By its own estimate; and what is suggested instead of a refused one does not either."""
+    whole = {**case, "shared_storage": True, "hbm_mb": hbm_mb, "search": search}
+    try:
+        made = given.make(row=RELEASE, wanted=RECIPE, **whole)
+    except ProblemsError as error:
+        assert "memory" in {item["code"] for item in error.details["refusals"]}
+        made = error.details["plan"]
+        assert any(need["total"] > need["capacity"] for need in made["memory"])
+    else:
+        assert all(need["total"] <= need["capacity"] for need in made["memory"])
+    assert [need["rank"] for need in made["memory"]] == [rank["rank"] for rank in made["ranks"]]
+    for instead in made["suggestions"]:
+        assert instead["memory"]["total"] <= instead["memory"]["capacity"] == hbm_mb << 20
+
+
 @settings(deadline=None)  # the machine may be busy; nothing here is about time
 @for_all(fitting())
 def test_shards_are_exactly_those_that_the_ranks_load(case: dict[str, Any]) -> None:
