@@ -43,7 +43,11 @@ def supervise(bench: Bench, folder: Path, load: Path, first_loss: float) -> dict
     arguments += ["--tokenizer-name-or-path", bench.model, *WITHOUT_STATE]
     launcher = ["--nproc_per_node", "2", "--nnodes", "1", "--node_rank", "0", "--master_addr", "127.0.0.1"]
     spec = {
-        "run": "f", "attempt": 1, "node_rank": 0, "nodes": ["here"], "store_port": ports[1],
+        "run": "f",
+        "attempt": 1,
+        "node_rank": 0,
+        "nodes": ["here"],
+        "store_port": ports[1],
         "launcher": [*launcher, "--master_port", str(ports[0])],
         "master_addr": "127.0.0.1",
         "directory": str(bench.tree),
