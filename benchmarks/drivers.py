@@ -63,6 +63,7 @@ def main() -> int:
 
 
 def _measure(fleet: Fleet, place: Path, usual_hosts: int) -> dict[str, Any]:
+    load = round(os.getloadavg()[0], 1)
     _write_inventory(fleet, place)
     report = place / "report.json"
     check = [str(ROOT / "playbooks/check-drivers.yml"), "-e", f"driver_check_report_file={report}"]
@@ -90,6 +91,7 @@ def _measure(fleet: Fleet, place: Path, usual_hosts: int) -> dict[str, Any]:
         "expected": sorted([f"npu-{number}", code, chip] for number, (_, (code, chip)) in FAULTS.items()),
         "found": sorted(found),
         "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
+        "load_before": load,
     }
 
 
@@ -184,7 +186,7 @@ def _asserts() -> list[dict[str, Any]]:
 def _lines(figures: dict[str, Any]) -> list[str]:
     hosts, warm = figures["hosts"], figures["warm_seconds"] / figures["hosts"]
     lines = [
-        f"machine        {figures['machine']}",
+        f"machine        {figures['machine']}, load {figures['load_before']} when it began",
         f"hosts          {hosts} with {figures['npus']} NPUs each, started in {figures['start_seconds']} s, "
         f"{figures['start_memory_mb']} MB",
         f"check-drivers  {figures['cold_seconds']} s with new connections, {figures['warm_seconds']} s with open ones: "
