@@ -43,7 +43,7 @@ def assess(seen: Survey, chips: Sequence[Known], wanted: Wanted) -> Tuple[List[F
         findings += _health(known, wanted) + _busy(known, wanted)
     findings += _missing(seen, chips, wanted) + _hidden_holders(seen, chips, wanted)
     findings += _nodes(seen, chips, wanted) + _versions(seen)
-    findings += _too_old(seen, wanted) + _unreadable(seen)
+    findings += _too_old(seen, wanted) + _firmware_too_old(seen, wanted) + _unreadable(seen)
     return findings, causes
 
 
@@ -239,6 +239,19 @@ def _too_old(seen: Survey, wanted: Wanted) -> List[Finding]:
         return [Finding("driver.unknown_version", WARNING, message, remedy)]
     message = f"Driver {version} is older than {wanted.driver}, which the release asks for."
     return [Finding("driver.too_old", ERROR, message, remedy)] if answer else []
+
+
+def _firmware_too_old(seen: Survey, wanted: Wanted) -> List[Finding]:
+    """Compare the release that the firmware was packed for; its own version is counted differently from the driver's."""
+    firmware = seen.versions.firmware
+    packed = firmware.values.get("package_version", "")
+    if not wanted.driver or not packed or not older(packed, wanted.driver):
+        return []
+    message = (
+        f"Firmware {firmware.version} is of release {packed}, older than {wanted.driver}, which the release asks for."
+    )
+    remedy = f"Install driver and firmware {wanted.driver} or newer and restart the server."
+    return [Finding("firmware.too_old", ERROR, message, remedy)]
 
 
 def _differ(left: str, right: str) -> bool:

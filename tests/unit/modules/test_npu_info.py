@@ -276,6 +276,13 @@ def test_firmware_outside_of_the_driver_s_range(run_library: RunModule, server: 
     assert "7.0.0 to 7.7.99" in result["findings"][0]["message"]
 
 
+def test_firmware_of_an_older_release(run_library: RunModule, server: FakeServer) -> None:
+    server.put("/usr/local/Ascend/firmware/version.info", "Version=7.5.0.5.220\npackage_version=24.1.0\n")
+    result = run_library(MODULE, PARAMS, healthy(server))
+    assert codes(result) == [("firmware.too_old", "error", None)]
+    assert "is of release 24.1.0, older than 25.0.RC1" in result["findings"][0]["message"]
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [("directory", "Docker makes"), ("absent", "is not there"), ("unfinished", "Driver_Install_Status")],
