@@ -30,10 +30,14 @@ def warn(message: str) -> None:
     print(json.dumps({"warning": message}, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
+PROGRESS_FILE = "FLEET_PROGRESS"  # environment variable: a file that always holds the latest progress line
+
+
 class Progress:
     """Counts finished units over all processes of a run and prints JSON lines to stderr, at most one a second.
 
-    Create it before worker processes are forked: the counter is shared with them.
+    Create it before worker processes are forked: the counter is shared with them. Who cannot read stderr while the work goes on names
+    a file in the environment.
     """
 
     def __init__(self, total: int, unit: str, interval: float = 1.0) -> None:
@@ -67,6 +71,11 @@ class Progress:
         # One write call: lines of several processes must not mix.
         sys.stderr.write(json.dumps(line) + "\n")
         sys.stderr.flush()
+        latest = os.environ.get(PROGRESS_FILE)
+        if latest:
+            temporary = f"{latest}.{os.getpid()}"
+            Path(temporary).write_text(json.dumps(line) + "\n", encoding="ascii")
+            os.replace(temporary, latest)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,16 @@ A worker's last line on stdout is its result, or with exit status 1 `{"error": .
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from .errors import CommandError, FleetError, UnparsedError
-from .host import Completed, Runner
+from .host import Completed, Host, Runner
 
 WORKERS = "workers"  # below the work root; role model_weights delivers it
+PROGRESS = ".progress"  # below a stage's directory: the latest progress of what works there, for whoever follows it
 
 
 def call_worker(
@@ -38,6 +40,16 @@ def call_worker(
     if done.rc == 0:
         raise UnparsedError(f"Worker {program} ended without a result: {done.stdout[-300:]!r}.", "Look at its output.")
     raise CommandError(argv, done.rc, done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def progress_shown(host: Host, stage_root: str) -> Iterator[Dict[str, str]]:
+    """Give the environment in which workers leave their progress in the stage's directory, and take the file away afterwards."""
+    path = os.path.join(stage_root, PROGRESS)
+    try:
+        yield {"FLEET_PROGRESS": path}
+    finally:
+        host.remove(path)
 
 
 def _last_object(done: Completed) -> Optional[Dict[str, Any]]:

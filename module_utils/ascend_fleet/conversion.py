@@ -8,14 +8,15 @@ import time
 from typing import Any, Dict, List, Mapping
 
 from .chain import predecessor, prediction
-from .container_worker import call_worker
+from .container_worker import call_worker, progress_shown
+from .conversion_alone import converge_alone
 from .conversion_engine import Engine, choose_engine, read_model_config
 from .conversion_repair import plan_repair, shard_name, shard_path
 from .conversion_upstream import convert_upstream
 from .errors import VerificationError
 from .host import Container, Host
 from .outcome import Outcome
-from .receipt import Receipt, Store, Verdict, converge
+from .receipt import Receipt, Store, Verdict
 
 STAGE = "checkpoint"
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -79,12 +80,12 @@ class Conversion:
     def build(self, directory: str, verdict: Verdict) -> Mapping[str, Any]:
         """Make the checkpoint in an empty directory."""
         started = time.time()
-        if self.engine.name == "upstream":
-            answer = convert_upstream(
-                self.host, self.container, self.params, self.config, self.weights, self.source, directory
+        with progress_shown(self.host, self.store.root) as env:
+            answer = (
+                self._upstream(directory, env)
+                if self.engine.name == "upstream"
+                else self._native(directory, verdict, env)
             )
-        else:
-            answer = self._native(directory, verdict)
         check_shards(self.host, directory, self.params["tp"], self.params["pp"])
         return {
             "container": self.params["container"],
@@ -93,20 +94,28 @@ class Conversion:
             "worker": answer,
         }
 
-    def _native(self, directory: str, verdict: Verdict) -> Dict[str, Any]:
+    def _upstream(self, directory: str, env: Dict[str, str]) -> Dict[str, Any]:
+        return convert_upstream(
+            self.host, self.container, self.params, self.config, self.weights, self.source, directory, env
+        )
+
+    def _native(self, directory: str, verdict: Verdict, env: Dict[str, str]) -> Dict[str, Any]:
         """Convert all ranks, or after damage only those whose shard is not whole."""
         line = worker_arguments(self.params, self.source, directory)
         repair = plan_repair(self.host, self.store, verdict, self.params["tp"], self.params["pp"])
         if repair is None:
-            return call_worker(self.container, self.params["work_root"], "convert_checkpoint.py", line)
+            return self._worker(line, env)
         answer: Dict[str, Any] = {}
         if repair.ranks:
             line += ["--ranks", ",".join(repair.ranks)]
-            answer = call_worker(self.container, self.params["work_root"], "convert_checkpoint.py", line)
+            answer = self._worker(line, env)
         else:
             self.host.write_text(os.path.join(directory, TRACKER), "release")
         repair.move_kept(self.host, directory)
         return {**answer, "repaired_ranks": list(repair.ranks)}
+
+    def _worker(self, line: List[str], env: Dict[str, str]) -> Dict[str, Any]:
+        return call_worker(self.container, self.params["work_root"], "convert_checkpoint.py", line, env=env)
 
 
 def convert(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -119,6 +128,6 @@ def convert(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     work = Conversion(host, params, weights)
     inputs = desired_inputs(params, weights.fingerprint, work.engine)
     parents = {"weights": weights.fingerprint, **work.engine.parents}
-    outcome = converge(work.store, inputs, work.build, parents, params["verify"], check_mode)
+    outcome = converge_alone(host, work.store, inputs, work.build, parents, params["verify"], check_mode)
     outcome.values.update(inputs=inputs, parents=parents, engine=work.engine.name)
     return outcome

@@ -100,12 +100,18 @@ def tokenizer_file(directory: str) -> str:
 
 
 def run_script(
-    container: Container, params: Mapping[str, Any], script: str, arguments: Sequence[str], watch: str, expect: int = 0
+    container: Container,
+    params: Mapping[str, Any],
+    script: str,
+    arguments: Sequence[str],
+    watch: str,
+    env: Dict[str, str],
+    expect: int = 0,
 ) -> Dict[str, Any]:
     """Run one of the tree's scripts under the watchdog. `watch` is where it writes, `expect` bytes or 0 for unknown."""
     line = ["--cwd", os.path.join(params["work_root"], "source", TREE), "--stall", str(params["stall_seconds"])]
     line += ["--log", os.path.join(watch, LOG), "--watch", watch, "--expect-bytes", str(expect)]
-    return call_worker(container, params["work_root"], RUNNER, [*line, "--script", script, "--", *arguments])
+    return call_worker(container, params["work_root"], RUNNER, [*line, "--script", script, "--", *arguments], env=env)
 
 
 def convert_upstream(
@@ -116,14 +122,14 @@ def convert_upstream(
     weights: Receipt,
     source: str,
     out: str,
+    env: Dict[str, str],
 ) -> Dict[str, Any]:
     """Convert with upstream's script and verify its result; return what the run left to say."""
     queue = traffic(config, weights, params["dtype"]).queue_size(shared_memory(container))
     arguments = [*script_arguments(params, config, source, out), "--max-queue-size", str(queue)]
-    ran = run_script(container, params, SCRIPT, arguments, out, weights.outputs.total_bytes)
-    compared = call_worker(
-        container, params["work_root"], "convert_checkpoint.py", verify_arguments(params, source, out)
-    )
+    ran = run_script(container, params, SCRIPT, arguments, out, env, weights.outputs.total_bytes)
+    line = verify_arguments(params, source, out)
+    compared = call_worker(container, params["work_root"], "convert_checkpoint.py", line, env=env)
     release(host, out)
     host.remove(os.path.join(out, LOG))
     return {"script": SCRIPT, "arguments": arguments, "run": ran, "verified": compared}

@@ -8,14 +8,15 @@ import time
 from typing import Any, Dict, List, Mapping
 
 from .chain import predecessor, prediction
-from .container_worker import call_worker
+from .container_worker import call_worker, progress_shown
+from .conversion_alone import converge_alone
 from .conversion_engine import Engine, choose_engine, read_model_config
 from .corpus_upstream import objection, preprocess_upstream
 from .errors import FleetError, InputError, RefusedError, VerificationError
 from .host import Container, Host
 from .manifest import Manifest
 from .outcome import Outcome
-from .receipt import Receipt, Store, Verdict, converge
+from .receipt import Receipt, Store, Verdict
 
 STAGE = "dataset"
 # Weights do not change how text is cut into tokens; what is left of the model's files does.
@@ -116,12 +117,13 @@ class Preprocessing:
         """Make the pairs in an empty directory."""
         started = time.time()
         line = worker_arguments(self.params, self.source, self.tokenizer, directory)
-        if self.engine.name == "upstream":
-            answer = preprocess_upstream(
-                self.host, self.container, self.params, self.source, self.tokenizer, directory, line
-            )
-        else:
-            answer = call_worker(self.container, self.params["work_root"], "build_dataset.py", line)
+        with progress_shown(self.host, os.path.dirname(directory)) as env:
+            if self.engine.name == "upstream":
+                answer = preprocess_upstream(
+                    self.host, self.container, self.params, self.source, self.tokenizer, directory, line, env
+                )
+            else:
+                answer = call_worker(self.container, self.params["work_root"], "build_dataset.py", line, env=env)
         check_pairs(self.host, directory, prefixes(self.params))
         return {
             "container": self.params["container"],
@@ -143,6 +145,7 @@ def preprocess(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     work = Preprocessing(host, params, weights, corpus)
     inputs = desired_inputs(params, corpus.fingerprint, weights, work.engine)
     parents = {"weights": weights.fingerprint, "corpus": corpus.fingerprint, **work.engine.parents}
-    outcome = converge(Store(host, root, STAGE), inputs, work.build, parents, params["verify"], check_mode)
+    store = Store(host, root, STAGE)
+    outcome = converge_alone(host, store, inputs, work.build, parents, params["verify"], check_mode)
     outcome.values.update(inputs=inputs, parents=parents, engine=work.engine.name)
     return outcome

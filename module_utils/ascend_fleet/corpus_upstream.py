@@ -40,12 +40,13 @@ def preprocess_upstream(
     tokenizer: str,
     out: str,
     native: List[str],
+    env: Dict[str, str],
 ) -> Dict[str, Any]:
     """Preprocess with upstream's script and verify its result. `native` is the command line of our own builder for the same."""
     arguments = script_arguments(params, source, tokenizer, out)
     host.make_dirs(os.path.join(out, CACHE))
-    ran = run_script(container, params, SCRIPT, arguments, out)
+    ran = run_script(container, params, SCRIPT, arguments, out, env)
     host.remove(os.path.join(out, CACHE))
-    compared = call_worker(container, params["work_root"], "build_dataset.py", [*native, "--verify"])
+    compared = call_worker(container, params["work_root"], "build_dataset.py", [*native, "--verify"], env=env)
     host.remove(os.path.join(out, LOG))
     return {"script": SCRIPT, "arguments": arguments, "run": ran, "verified": compared, "keys": compared.get("keys")}

@@ -8,6 +8,7 @@ through the same call as one on the server (`Container.run`).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -195,6 +196,14 @@ class Host(Runner):
         temporary = f"{link}.new-{os.getpid()}"
         os.symlink(target, temporary)
         os.replace(temporary, link)
+
+    @contextlib.contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        """Hold a lock file, waiting for whoever holds it; the system lets go of it when that process ends, however it ends."""
+        self.make_dirs(os.path.dirname(path))
+        with open(path, "a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def remove(self, path: str) -> None:
         """Remove a file, a link or a whole directory; absent is fine."""

@@ -55,7 +55,9 @@ def expect_worker(
         (out / "latest_checkpointed_iteration.txt").write_text("release")
 
     host.expect(
-        Container(host, "train").command([*argv, "--json"]), json.dumps({"parameters": 7}) + "\n", effect=effect
+        Container(host, "train").command([*argv, "--json"], {"FLEET_PROGRESS": f"{root}/checkpoint/.progress"}),
+        json.dumps({"parameters": 7}) + "\n",
+        effect=effect,
     )
 
 

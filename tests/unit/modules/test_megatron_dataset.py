@@ -63,7 +63,9 @@ def expect_worker(
     argv += ["--tokenizer", weights.path(weights.current() or ""), "--output-prefix", "OUT"]
     argv += [*words, "--json"]
     host.expect([], json.dumps({"documents": 1}), effect=effect)
-    host.script[-1].argv = AnyOut(Container(host, "train").command(argv))
+    host.script[-1].argv = AnyOut(
+        Container(host, "train").command(argv, {"FLEET_PROGRESS": f"{root}/dataset/.progress"})
+    )
 
 
 def test_four_ways(run_library: RunModule, scripted_host: ScriptedHost, root: Path) -> None:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Actions mcore_checkpoint and megatron_dataset: start the long work on the host in the background and show how far it is.
+
+One look says whether there is anything to do. If there is, the module runs detached from the connection, which may be lost and come
+back; a run of the playbook that was ended meanwhile leaves the work going, and the next one waits for it (the module holds a lock).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+LIMIT = 7 * 24 * 3600  # seconds; more than any conversion or preprocessing takes
+RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reported as unreachable
+FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two questions, growing
+STAGES = {"mcore_checkpoint": ("checkpoint", "converting"), "megatron_dataset": ("dataset", "preprocessing")}
+
+
+class ActionModule(ActionBase):
+    """Run the module of the same name, followed."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the action."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        looked = self._look(variables)
+        if self._task.check_mode or looked.get("failed") or not looked.get("changed"):
+            return {**result, **looked}
+        return {**result, **self._follow(variables)}
+
+    def _name(self) -> str:
+        return str(self._task.action).rpartition(".")[2]
+
+    def _look(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Predict: what check mode would say."""
+        asked = self._task.check_mode
+        self._task.check_mode = True
+        try:
+            answer: dict[str, Any] = self._execute_module(
+                module_name=self._name(), module_args=dict(self._task.args), task_vars=variables
+            )
+            return answer
+        finally:
+            self._task.check_mode = asked
+
+    def _follow(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self._task.async_val = LIMIT
+        started = self._execute_module(
+            module_name=self._name(), module_args=dict(self._task.args), task_vars=variables, wrap_async=True
+        )
+        self._task.async_val = 0
+        if started.get("failed") or not started.get("ansible_job_id"):
+            return dict(started)
+        place = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
+        job = {"jid": started["ansible_job_id"], "_async_dir": place}
+        answer = self._wait(job, variables)
+        self._execute_module(
+            module_name="ansible.legacy.async_status", module_args={**job, "mode": "cleanup"}, task_vars=variables
+        )
+        return {key: value for key, value in answer.items() if key not in JOB_KEYS}
+
+    def _wait(self, job: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        host, pause, shown, lost = str(variables.get("inventory_hostname", "")), FIRST_PAUSE, "", 0.0
+        while True:
+            try:
+                answer: dict[str, Any] = self._execute_module(
+                    module_name="ansible.legacy.async_status",
+                    module_args={**job, "mode": "status"},
+                    task_vars=variables,
+                )
+                if answer.get("finished"):
+                    return answer
+                line, lost = self._progress(), 0.0
+                if line and line != shown:
+                    self._display.display(f"{host}: {line}")
+                    shown = line
+            except AnsibleConnectionFailure as error:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > RECONNECT_FOR:
+                    raise
+                self._display.warning(f"{host}: no connection, the work goes on; asking again ({error})")
+                self._connection.reset()
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_PAUSE)
+
+    def _progress(self) -> str:
+        stage, doing = STAGES[self._name()]
+        path = f"{self._task.args.get('work_root')}/{stage}/.progress"
+        read = self._low_level_execute_command(f"cat {self._connection._shell.quote(path)}", sudoable=True)
+        return progress_line(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
+
+
+JOB_KEYS = ("ansible_job_id", "results_file", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines")
+
+
+def progress_line(doing: str, text: str) -> str:
+    """Return a worker's progress in words; nothing where it cannot be read."""
+    try:
+        found = json.loads(text)
+        line = f"{doing}, {100 * float(found['progress']):.0f} %" if found["total"] else doing
+        line += f", {float(found['done']) / 2**20:.0f} MiB at {float(found['rate']) / 2**20:.0f} MiB/s"
+        return line + (f", {float(found['eta_s']):.0f} s left" if found["total"] and found["eta_s"] is not None else "")
+    except (ValueError, KeyError, TypeError):
+        return ""
