@@ -32,7 +32,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str
 def _hosts(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
     declared = {host["name"]: host for host in before["hosts"]}
     found = {host["name"]: host for host in after["hosts"]}
-    lines = [f"Host {name} is left out: it did not pass the driver check." for name in declared if name not in found]
+    lines = [
+        f"Host {name} is left out of this run, as the driver check decided." for name in declared if name not in found
+    ]
     for name, host in found.items():
         old = declared.get(name, host)
         if old.get("hbm_mb") != host["hbm_mb"]:

@@ -34,7 +34,7 @@ def _head(plan: Mapping[str, Any]) -> List[str]:
         f"Run     {train['iterations']} iterations of {train['global_batch_size']} x {train['seq_length']} tokens, micro batch "
         f"{train['micro_batch_size']}",
         f"World   {plan['world_size']} = TP {plan['tp']} x PP {plan['pp']} x CP {plan['cp']} x DP {plan['dp']} on "
-        f"{plan['nnodes']} hosts with {plan['nproc_per_node']} NPUs each",
+        f"{plan['nnodes']} {'host' if plan['nnodes'] == 1 else 'hosts'} with {plan['nproc_per_node']} NPUs each",
     ]
 
 

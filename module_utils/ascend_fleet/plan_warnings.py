@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Sequence
+from typing import Sequence
 
 from .plan_findings import Findings
 from .plan_hosts import PlanHost
@@ -79,21 +79,3 @@ def warn_resume(recipe: Recipe, findings: Findings) -> None:
             "save-state",
             f"{' and '.join(unsaved)}: a resumed run goes on with the weights, but with a fresh optimizer or random state.",
         )
-
-
-def dataset_warnings(tokens: int, train: Mapping[str, Any]) -> List[str]:
-    """Return what a person has to know about training on a dataset of so many tokens; `train` is the plan's."""
-    samples = max(tokens - 1, 0) // train["seq_length"]
-    wanted = train["iterations"] * train["global_batch_size"]
-    lines = []
-    if samples < train["global_batch_size"]:
-        lines.append(
-            f"{tokens} tokens make {samples} samples of {train['seq_length']}, fewer than a global batch of "
-            f"{train['global_batch_size']}: every step sees some of them more than once."
-        )
-    if samples and wanted > samples:
-        lines.append(
-            f"{train['iterations']} iterations of {train['global_batch_size']} samples go {wanted / samples:.1f} times through the "
-            f"{samples} samples of this dataset."
-        )
-    return lines

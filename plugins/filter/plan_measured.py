@@ -14,7 +14,8 @@ Host = dict[str, Any]
 def plan_measured(hosts: Sequence[Host], hostvars: Mapping[str, Any], npus: str, network: str) -> list[Host]:
     """Return the hosts with the memory of their NPUs (`hbm_mb`) and the interface of their address as they were found.
 
-    `npus` and `network` name the variables that hold a host's results of npu_info and of setup. What was not found stays declared.
+    `npus` and `network` name the variables that hold a host's results of the driver check (its `chips`) and of setup. What was not
+    found stays declared.
     """
     if isinstance(hosts, (str, Mapping)) or not isinstance(hosts, Sequence):
         raise AnsibleFilterError(f"plan_measured needs the hosts as plan_hosts returns them, not {hosts!r}")

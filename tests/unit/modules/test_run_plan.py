@@ -153,7 +153,7 @@ def test_a_second_plan_says_what_differs(
     hosts[0] |= {"hbm_mb": 32768, "interface": "bond0.7"}
     found = run_library(MODULE, {**params, "hosts": hosts, "previous": first}, scripted_host)
     assert found["differences"] == [
-        "Host npu-2 is left out: it did not pass the driver check.",
+        "Host npu-2 is left out of this run, as the driver check decided.",
         "Host npu-1: NPUs with 64.0 GiB as declared, 32.0 GiB as npu-smi reports their total.",
         "Host npu-1: interface eth0 as declared, bond0.7 as found.",
         "The training arguments differ.",

@@ -154,12 +154,15 @@ CONFIRM = """
   tasks:
     - name: Measure
       ansible.builtin.set_fact:
-        __driver_check_npus:
+        driver_check_server:
           chips: [{phy_id: 2, hbm_total_mb: 32768}, {phy_id: 3, hbm_total_mb: 65536}, {phy_id: 0, hbm_total_mb: 1}]
     - name: Leave a host out
+      ansible.builtin.set_fact:
+        driver_check_excluded: "{{ left_out | default([]) }}"
+    - name: Fail on a host
       ansible.builtin.fail:
         msg: no driver
-      when: inventory_hostname == left_out | default('')
+      when: inventory_hostname in left_out | default([]) + failing | default([])
 - name: Confirm the plan
   hosts: ascend:staging
   gather_facts: false
@@ -193,7 +196,10 @@ def test_the_second_pass_takes_what_was_measured(tmp_path: Path, inventory: dict
     facts = results(runner, "runner_on_ok", "Give the plan to every host")
     plans = [fact["ansible_facts"]["fleet_plan"] for fact in facts.values()]
     assert {need["capacity"] for plan in plans for need in plan["memory"]} == {32768 << 20}
-    assert json.loads((tmp_path / "plan.json").read_text()) == plans[0]
+    assert json.loads((tmp_path / "plan-confirmed.json").read_text()) == plans[0]
+    assert (tmp_path / "plan.html").read_text() != (tmp_path / "plan-confirmed.html").read_text()
+    again = run(tmp_path, twice, inventory)
+    assert not any(again.stats["changed"].values())
 
 
 def test_the_second_pass_is_silent_where_nothing_differs(
@@ -209,11 +215,11 @@ def test_the_second_pass_goes_on_with_the_hosts_that_are_left(
 ) -> None:
     for host in inventory["ascend"]["hosts"].values():
         host["ascend_npus"] = [2, 3, 4, 5]
-    runner = run(tmp_path, twice, inventory, left_out="npu-1")
+    runner = run(tmp_path, twice, inventory, left_out=["npu-1"])
     (shown,) = results(runner, "runner_on_ok", "Show what differs from what was declared").values()
-    assert "Host npu-1 is left out: it did not pass the driver check." in shown["lines"]
+    assert "Host npu-1 is left out of this run, as the driver check decided." in shown["lines"]
     assert "DP: 2 as declared, 1 as found." in shown["lines"]
-    written = json.loads((tmp_path / "plan.json").read_text())
+    written = json.loads((tmp_path / "plan-confirmed.json").read_text())
     assert [host["name"] for host in written["hosts"]] == ["npu-2"]
     assert written["launch"]["master_addr"] == "192.0.2.12"
 
@@ -221,7 +227,15 @@ def test_the_second_pass_goes_on_with_the_hosts_that_are_left(
 def test_the_second_pass_refuses_what_does_not_fit_after_all(
     tmp_path: Path, inventory: dict[str, Any], twice: Path
 ) -> None:
-    runner = run(tmp_path, twice, inventory, left_out="npu-2")
+    runner = run(tmp_path, twice, inventory, left_out=["npu-2"])
     assert runner.rc != 0
     (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
     assert [item["code"] for item in result["refusals"]] == ["world-size"]
+
+
+def test_a_host_that_failed_and_was_not_left_out_stays_in_the_plan(
+    tmp_path: Path, inventory: dict[str, Any], twice: Path
+) -> None:
+    run(tmp_path, twice, inventory, failing=["npu-1"])
+    written = json.loads((tmp_path / "plan-confirmed.json").read_text())
+    assert [host["name"] for host in written["hosts"]] == ["npu-1", "npu-2"]

@@ -136,6 +136,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "On npu-2 no rank builds the dataset index: 6 NPUs per host are not a multiple of TP 4",
         "TP 3 or 6",
     ),
+    "no end of document": (
+        {"tokenizer": {"eos_token": None}, "arguments": {"reset-position-ids": True}},
+        "tokenizer-eod",
+        "dataset.append_eod and reset-position-ids need an end of document",
+        "",
+    ),
     "unequal hosts": (
         {"fleet": [*given.hosts(1), {**given.hosts(2)[1], "npus": [1, 2, 3]}]},
         "hosts-unequal",
@@ -309,6 +315,11 @@ def test_what_is_refused_changes_with_the_remedy() -> None:
         num_attention_heads=6, num_key_value_heads=3, hidden_size=96, intermediate_size=351, vocab_size=1023
     )
     assert given.make(model=model, fleet=given.hosts(2, tuple(range(6))), **six)["dp"] == 4
+
+
+def test_a_tokenizer_with_an_end_or_without_a_need_is_no_matter() -> None:
+    assert given.make(tokenizer={"eos_token": "<|endoftext|>"}) == given.make()
+    assert given.make(tokenizer={}, overrides={"dataset": {"append_eod": False}})["dataset"]["append_eod"] is False
 
 
 def test_index_cache_is_no_matter_with_shared_storage() -> None:
