@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -208,3 +209,30 @@ def _completed(argv: list[str], stdout: str, stderr: str, rc: int) -> object:
     from ansible.module_utils.ascend_fleet.host import Completed
 
     return Completed(argv, rc, stdout, stderr)
+
+
+def test_a_second_run_waits_for_the_first_and_takes_its_result(
+    run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object]
+) -> None:
+    """The script expects the converter once: the module that waited finds the work done."""
+    expect_worker(scripted_host, root)
+    lock = scripted_host.lock
+    results = []
+
+    def lock_after_another(path: str) -> object:
+        scripted_host.lock = lock  # type: ignore[method-assign]
+        results.append(run_library(MODULE, params, scripted_host))
+        return lock(path)
+
+    scripted_host.lock = lock_after_another  # type: ignore[method-assign, assignment]
+    second = run_library(MODULE, params, scripted_host)
+    assert (results[0].changed, second.changed) == (True, False)
+    assert second["artifact"] == results[0]["artifact"]
+
+
+def test_the_lock_keeps_others_out_and_goes_with_its_process(tmp_path: Path) -> None:
+    path = str(tmp_path / "stage" / ".lock")
+    with Host().lock(path), open(path) as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(path) as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
