@@ -159,7 +159,13 @@ def _conversion(settled: Settled) -> Dict[str, Any]:
 
 def _dataset(recipe: Recipe) -> Dict[str, Any]:
     data = recipe.dataset
-    return {"name": data.name, "keys": list(data.keys), "train_key": data.train_key, "append_eod": data.append_eod}
+    return {
+        "name": data.name,
+        "keys": list(data.keys),
+        "train_key": data.train_key,
+        "append_eod": data.append_eod,
+        "template": data.template,
+    }
 
 
 def _train(recipe: Recipe) -> Dict[str, Any]:

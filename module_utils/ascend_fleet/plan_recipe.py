@@ -45,6 +45,7 @@ class Dataset:
     keys: Tuple[str, ...]
     train_key: str
     append_eod: bool
+    template: str = ""  # makes one text of several keys; the one key is then only a name
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,12 @@ class _Reader:
             self._refuse(f"dataset.keys is {list(keys)!r}, not a list of different keys.")
         elif train_key not in keys:
             self._refuse(f"dataset.train_key {train_key!r} is not among dataset.keys {list(keys)!r}.")
-        return Dataset(name, keys, train_key, bool(data.get("append_eod", False)))
+        template = str(data.get("template") or "")
+        if template and len(keys) != 1:
+            self._refuse(
+                f"dataset.template makes one text, and dataset.keys is {list(keys)!r}, not the one name of its files."
+            )
+        return Dataset(name, keys, train_key, bool(data.get("append_eod", False)), template)
 
     def arguments(self) -> Dict[str, Any]:
         """Return flag (without dashes) -> value; a value of false or nothing leaves the flag out."""

@@ -42,7 +42,13 @@ def test_the_labs_plan() -> None:
         "layers_per_stage": [2, 2],
         "vocab_divisible_by": 1,
     }
-    assert made["dataset"] == {"name": "lab", "keys": ["output"], "train_key": "output", "append_eod": True}
+    assert made["dataset"] == {
+        "name": "lab",
+        "keys": ["output"],
+        "train_key": "output",
+        "append_eod": True,
+        "template": "",
+    }
     assert made["problems"] == []
 
 

@@ -261,6 +261,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "",
     ),
     "a key twice": ({"overrides": {"dataset": {"keys": ["output", "output"]}}}, "recipe-value", "different keys", ""),
+    "a template for several keys": (
+        {"overrides": {"dataset": {"template": "{a}{b}", "keys": ["a", "b"], "train_key": "a"}}},
+        "recipe-value",
+        "dataset.template makes one text",
+        "",
+    ),
     "a dataset's name": ({"overrides": {"dataset": {"name": "a/b"}}}, "recipe-value", "'a/b'", ""),
     "an override": ({"overrides": {"global_batch": 16}}, "override-unknown", "'global_batch'", "global_batch_size"),
     "conversion host": ({"conversion_host": "npu-3"}, "conversion-host", "'npu-3'", "npu-2"),
