@@ -9,7 +9,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 from _common import WorkerError, require_directory
-from _words import word_encoder
+from _words import Part, word_encoder
 
 
 class Tokenizer:
@@ -59,21 +59,41 @@ class Tokenizer:
         words = self._words
         if words is None:
             return [_packed(ids) for ids in self.encode(texts)]
-        packed = [words.encode(text) if words.takes(text) else None for text in texts]
-        self._compare_one(texts, packed)
-        others = iter(self.encode([text for text, ids in zip(texts, packed) if ids is None]))
-        return [_packed(next(others)) if ids is None else ids for ids in packed]
+        cut = [words.parts(text) for text in texts]
+        whole = iter(self.encode([text for text, parts in zip(texts, cut) if _is_whole(parts)]))
+        others = [text for parts in cut if not _is_whole(parts) for ours, text in parts if not ours]
+        pieces = iter(self._encode_bare(others))
+        packed: List[bytes] = []
+        for parts in cut:
+            if _is_whole(parts):
+                packed.append(_packed(next(whole)))
+                continue
+            ids = [words.encode(text) if ours else _packed(next(pieces)) for ours, text in parts]
+            packed.append(b"".join([words.before, *ids, words.after]))
+        self._compare_one(texts, cut, packed)
+        return packed
 
-    def _compare_one(self, texts: List[str], packed: List[Optional[bytes]]) -> None:
+    def _encode_bare(self, texts: List[str]) -> List[List[int]]:
+        """Token ids without what stands around every text."""
+        encoded = self._inner.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [one.ids for one in encoded]
+
+    def _compare_one(self, texts: List[str], cut: List[List[Part]], packed: List[bytes]) -> None:
         """Ask the library for one text of each call: an unknown kind of tokenizer must not go wrong in silence."""
-        for text, ids in zip(texts, packed):
-            if ids is not None:
-                if _packed(self.encode([text])[0]) == ids:
-                    return
-                raise WorkerError(
-                    f"encoding word by word differs from the tokenizer for {text[:80]!r}",
-                    "Run with --whole-documents, and report this tokenizer.",
-                )
+        ours = [number for number, parts in enumerate(cut) if not _is_whole(parts)]
+        if not ours:
+            return
+        number = max(ours, key=lambda one: min(len(cut[one]), 2))  # the first that was cut, if one was
+        if _packed(self.encode([texts[number]])[0]) != packed[number]:
+            raise WorkerError(
+                f"encoding word by word differs from the tokenizer for {texts[number][:80]!r}",
+                "Run with --whole-documents, and report this tokenizer.",
+            )
+
+
+def _is_whole(parts: List[Part]) -> bool:
+    """Whether the library encodes the text as it is."""
+    return len(parts) == 1 and not parts[0][0]
 
 
 def _packed(ids: List[int]) -> bytes:

@@ -3,7 +3,7 @@
 
 The tokenizers library spends most of its time on keeping, through normalizing and splitting, where each piece of a text came from.
 A data set needs none of that. For the tokenizers named in ``SPLITS`` a document is cut into words by the same rule, and each *different*
-word is encoded once, by the library itself. Whatever could make a difference goes to the library whole: text that is not ASCII, text
+word is encoded once, by the library itself. Whatever could make a difference goes to the library: lines that are not ASCII, text
 that contains an added token, every tokenizer that is not exactly of this kind. Tests compare the two for arbitrary text.
 """
 
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List, Optional, Pattern
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Dict, List, Optional, Pattern, Tuple
 
 import numpy as np
 
@@ -26,7 +28,20 @@ SPLITS = {
     _RULE % "{1,3}": _ENDINGS + _CUT.format("{1,3}"),  # Llama 3
 }
 NORMALIZERS = (None, "NFC")  # leave ASCII as it is
-REMEMBERED = 200_000  # words; about 30 MB a process, and what comes after is encoded anew each time
+REMEMBERED = 250_000  # words; about 40 MB a process. Then all are forgotten: the words of other documents may be others
+
+
+# No word of any rule goes on from a line break to a character that is neither space nor line break, normalizing joins nothing to a line
+# break, and no rule looks back.
+_BREAK = re.compile(r"(?<=\n)(?=[!-~])")
+
+
+@dataclass(frozen=True)
+class Added:
+    """``texts`` are all in which an added token could be found; ``within_lines`` says that none reaches over a line break."""
+
+    texts: List[str]
+    within_lines: bool
 
 
 class _Words(Dict[str, bytes]):
@@ -38,27 +53,38 @@ class _Words(Dict[str, bytes]):
 
     def __missing__(self, word: str) -> bytes:
         ids = np.array(self._encoder.encode(word, add_special_tokens=False).ids, dtype="<i4").tobytes()
-        if len(self) < REMEMBERED:
-            self[word] = ids
+        if len(self) >= REMEMBERED:
+            self.clear()
+        self[word] = ids
         return ids
 
 
+Part = Tuple[bool, str]
+
+
 class WordEncoder:
-    """Encodes the texts that ``takes`` accepts exactly as the tokenizer it was made from."""
+    """Encodes texts exactly as the tokenizer it was made from. ``before`` and ``after`` are what that puts around every text."""
 
-    def __init__(self, split: str, added: List[str], encoder: Any, before: bytes, after: bytes) -> None:
+    def __init__(self, split: str, added: Added, encoder: Any, before: bytes, after: bytes) -> None:
         self._cut = re.compile(split, re.ASCII).findall
-        self._added: Optional[Pattern[str]] = re.compile("|".join(map(re.escape, added))) if added else None
+        self._added: Optional[Pattern[str]] = re.compile("|".join(map(re.escape, added.texts))) if added.texts else None
+        self._in_parts = added.within_lines
         self._words = _Words(encoder)
-        self._before = before
-        self._after = after
+        self.before = before
+        self.after = after
 
-    def takes(self, text: str) -> bool:
-        return text.isascii() and (self._added is None or self._added.search(text) is None)
+    def parts(self, text: str) -> List[Part]:
+        """Cut a text where cutting changes nothing: (True, what is encoded here) and (False, what the library encodes)."""
+        ascii_only = text.isascii()
+        if (self._added is not None and self._added.search(text)) or not (ascii_only or self._in_parts):
+            return [(False, text)]
+        if ascii_only:
+            return [(True, text)]
+        return [(ours, "".join(lines)) for ours, lines in groupby(_BREAK.split(text), str.isascii)]
 
     def encode(self, text: str) -> bytes:
-        """The token ids of a text, as little-endian int32."""
-        return self._before + b"".join(map(self._words.__getitem__, self._cut(text))) + self._after
+        """The token ids of a part, as little-endian int32."""
+        return b"".join(map(self._words.__getitem__, self._cut(text)))
 
 
 def word_encoder(tokenizer: Any) -> Optional[WordEncoder]:
@@ -97,12 +123,14 @@ def _split(described: Dict[str, Any]) -> Optional[str]:
     return rule if rule in SPLITS and isolated and plain else None
 
 
-def _added(tokenizer: Any, described: Dict[str, Any]) -> List[str]:
-    """All texts in which an added token could be found; a normalized one is also found in its normal form."""
-    contents = [token["content"] for token in described["added_tokens"]]
+def _added(tokenizer: Any, described: Dict[str, Any]) -> Added:
+    """A normalized token is also found in its normal form."""
+    tokens = described["added_tokens"]
+    contents = [token["content"] for token in tokens]
     normalizer = tokenizer.normalizer
     normal = [normalizer.normalize_str(content) for content in contents] if normalizer is not None else []
-    return sorted({content for content in contents + normal if content.isascii()})
+    across = any(token.get("lstrip") or "\n" in token["content"] for token in tokens)
+    return Added(sorted({*contents, *normal}), not across)
 
 
 def _around(tokenizer: Any) -> Optional[List[bytes]]:
