@@ -62,6 +62,15 @@ options:
     type: str
     choices: [auto, native, upstream]
     default: auto
+  native_families:
+    description: Model types for which the native engine was compared with this release; V(auto) is native for these alone.
+    type: list
+    elements: str
+    default: [qwen2, llama]
+  converter_dialect:
+    description: Command line of the release's converter; needed by the upstream engine alone, which knows C(convert_ckpt).
+    type: str
+    default: convert_ckpt
   model_type_hf:
     description: What upstream's converter calls this model; needed by the upstream engine alone.
     type: str
@@ -155,6 +164,8 @@ def main() -> None:
             "dtype": {"type": "str", "choices": ["bf16", "fp16", "fp32"], "default": "bf16"},
             "vocab_divisible_by": {"type": "int", "default": 1},
             "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
+            "native_families": {"type": "list", "elements": "str", "default": ["qwen2", "llama"]},
+            "converter_dialect": {"type": "str", "default": "convert_ckpt"},
             "model_type_hf": {"type": "str", "default": ""},
             "stall_seconds": {"type": "int", "default": 180},
             "workers": {"type": "int", "default": 2},

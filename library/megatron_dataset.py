@@ -72,6 +72,11 @@ options:
     type: str
     choices: [auto, native, upstream]
     default: auto
+  native_families:
+    description: Model types for which the native engine was compared with this release; V(auto) is native for these alone.
+    type: list
+    elements: str
+    default: [qwen2, llama]
   stall_seconds:
     description: Upstream's script is ended when it has neither computed nor read nor written for so long.
     type: int
@@ -172,6 +177,7 @@ def main() -> None:
             "skip_bad": {"type": "int", "default": 0},
             "task": {"type": "str", "default": "pretraining"},
             "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
+            "native_families": {"type": "list", "elements": "str", "default": ["qwen2", "llama"]},
             "stall_seconds": {"type": "int", "default": 180},
             "workers": {"type": "int", "default": 4},
             "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},

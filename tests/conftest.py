@@ -35,6 +35,16 @@ def load_plugin(path: str) -> ModuleType:
     return module
 
 
+def load_library(name: str) -> ModuleType:
+    """Import library/<name>.py afresh and by its path: workers/ has programs of the same names."""
+    spec = importlib.util.spec_from_file_location(f"library_{name}", ROOT / "library" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @dataclass
 class Expected:
     """One command the code under test must run, and what it answers."""
@@ -125,7 +135,7 @@ def run_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     def run(name: str, params: dict[str, Any], host: Host | None = None, check_mode: bool = False) -> ModuleResult:
         if host is not None:
             monkeypatch.setattr("ansible.module_utils.ascend_fleet.entry.Host", lambda: host)
-        module = __import__(name)
+        module = load_library(name)
         capsys.readouterr()
         with patch_module_args({**params, "_ansible_check_mode": check_mode, "_ansible_diff": True}), pytest.raises(
             SystemExit

@@ -12,7 +12,7 @@ from .container_worker import call_worker, progress_shown
 from .conversion_alone import converge_alone
 from .conversion_engine import Engine, choose_engine, read_model_config
 from .conversion_repair import plan_repair, shard_name, shard_path
-from .conversion_upstream import convert_upstream
+from .conversion_upstream import convert_upstream, dialect_objection
 from .errors import VerificationError
 from .host import Container, Host
 from .outcome import Outcome
@@ -73,7 +73,7 @@ class Conversion:
         self.weights = weights
         self.source = Store(host, params["work_root"], "weights").path(weights.fingerprint)
         self.config = read_model_config(host, self.source)
-        self.engine = choose_engine(host, params["engine"], self.config, params["work_root"])
+        self.engine = choose_engine(host, params, self.config, dialect_objection(params["converter_dialect"]))
         self.container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
         self.store = Store(host, params["work_root"], STAGE)
 

@@ -65,14 +65,23 @@ def native_objection(config: Mapping[str, Any]) -> str:
     return "" if activation == "silu" else f"{architecture} with hidden_act {activation}"
 
 
-def choose_engine(host: Host, wanted: str, config: Mapping[str, Any], work_root: str, objection: str = "") -> Engine:
-    """Return the engine. `auto` is native wherever its result is proven to be upstream's, else upstream.
+def family(config: Mapping[str, Any]) -> str:
+    """Return the model type that an architecture stands for; empty where it is not native."""
+    return NATIVE.get(str((config.get("architectures") or ["(none)"])[0]), "")
+
+
+def choose_engine(host: Host, params: Mapping[str, Any], config: Mapping[str, Any], objection: str = "") -> Engine:
+    """Return the engine. `auto` is native wherever its result is proven to be upstream's, else upstream: for a model that the native
+    engine knows, of a family that was compared with this release (`native_families`).
 
     `objection` says why upstream cannot do what is asked, whatever the model.
     """
+    wanted, work_root = params["engine"], params["work_root"]
     against = native_objection(config)
     if wanted not in ENGINES:
         raise InputError(f"Engine {wanted!r} is unknown.", f"Use one of {', '.join(ENGINES)}.")
+    if wanted == "auto" and not against and family(config) not in params["native_families"]:
+        against = f"the native engine was not compared with this release for {family(config)}"
     if wanted == "native" or (wanted == "auto" and not against):
         if against:
             raise RefusedError(f"The native engine does not do this model: {against}.", "Set the engine to upstream.")

@@ -19,6 +19,7 @@ from .host import Container, Host
 from .receipt import Receipt
 
 SCRIPT = "convert_ckpt.py"
+DIALECT = "convert_ckpt"  # the only command line that is known here
 RUNNER = "run_upstream.py"
 LOG = "upstream.log"  # removed once the result is verified
 ITERATION = "iter_0000001"  # what the script writes, with the tracker 1
@@ -68,6 +69,11 @@ def shared_memory(container: Container) -> int:
     if found is None:
         raise UnparsedError(f"df answered {done.stdout[-200:]!r} for /dev/shm.", "Look at /dev/shm in the container.")
     return int(found.group(1))
+
+
+def dialect_objection(dialect: str) -> str:
+    """Return why the converter of a release cannot be called, or nothing."""
+    return "" if dialect == DIALECT else f"its converter's command line is {dialect}, and only {DIALECT} is known here"
 
 
 def script_arguments(params: Mapping[str, Any], config: Mapping[str, Any], weights: str, out: str) -> List[str]:

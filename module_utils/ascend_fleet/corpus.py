@@ -110,7 +110,7 @@ class Preprocessing:
         self.tokenizer = Store(host, root, "weights").path(weights.fingerprint)
         self.source = input_path(host, Store(host, root, "corpus").path(corpus.fingerprint), corpus)
         config = read_model_config(host, self.tokenizer)
-        self.engine = choose_engine(host, params["engine"], config, root, objection(params))
+        self.engine = choose_engine(host, params, config, objection(params))
         self.container = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
 
     def build(self, directory: str, verdict: Verdict) -> Mapping[str, Any]:

@@ -132,6 +132,20 @@ def test_a_good_conversion_is_compared_and_released(run_library: RunModule, root
     assert run_library("mcore_checkpoint", {**params, "engine": "native"}, check_mode=True).changed
 
 
+def test_auto_takes_upstream_for_a_release_that_was_not_compared(
+    run_library: RunModule, root: Path, engine: LocalEngine
+) -> None:
+    script(root, "convert_ckpt.py", GOOD_CONVERT)
+    given = conversion(root, engine, engine="auto", native_families=["llama"])
+    other = run_library("mcore_checkpoint", {**given, "converter_dialect": "convert_ckpt_v2"})
+    assert "command line is convert_ckpt_v2" in other["msg"]
+    predicted = run_library("mcore_checkpoint", given, check_mode=True)
+    assert predicted["engine"] == "upstream"
+    assert (
+        run_library("mcore_checkpoint", {**given, "native_families": ["qwen2"]}, check_mode=True)["engine"] == "native"
+    )
+
+
 WRONG_VALUE = """
 import glob, torch
 path = sorted(glob.glob(given.save_dir + "/iter_0000001/mp_rank_01_001/*.pt"))[0]
