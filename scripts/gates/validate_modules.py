@@ -30,7 +30,8 @@ def build_collection(parent: Path) -> Path:
         shutil.copytree(ROOT / source, root / "plugins" / target, ignore=ignored)
     for path in root.rglob("*.py"):
         text = path.read_text().replace(
-            "ansible.module_utils.ascend_fleet", "ansible_collections.local.ascend_fleet.plugins.module_utils.ascend_fleet"
+            "ansible.module_utils.ascend_fleet",
+            "ansible_collections.local.ascend_fleet.plugins.module_utils.ascend_fleet",
         )
         path.write_text(text)
     (root / "galaxy.yml").write_text(

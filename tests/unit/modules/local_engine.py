@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An engine whose one container is this machine: real programs run, without Docker.
 
-It is a program of its own, given to modules as their `docker_cli`; it knows `container inspect`, `top` and `exec` and refuses everything else.
+It is a program of its own, given to modules as their `docker_cli`; it knows `container inspect`, `top` and `exec` and
+refuses everything else.
 """
 
 from __future__ import annotations
