@@ -76,8 +76,8 @@ def test_the_second_run_changes_nothing(first_run: Run, playbook: Playbook) -> N
     assert again.changed() == {}, again.output[-6000:]
 
 
-def test_a_wrong_load_directory_fails_the_run(first_run: Run, playbook: Playbook) -> None:
-    """Upstream would train random weights here and exit 0."""
+def test_a_typed_load_directory_is_refused(first_run: Run, playbook: Playbook) -> None:
+    """Upstream trains random weights from a wrong one and exits 0; what the supervisor makes of that: unit/upstream."""
     assert first_run.rc == 0
     before = on_host("npu-2", f"readlink {WORK_ROOT}/run/current")
     arguments = {"load": f"{WORK_ROOT}/nothing-here"}
@@ -85,8 +85,5 @@ def test_a_wrong_load_directory_fails_the_run(first_run: Run, playbook: Playbook
         "site.yml", tags="training", run_plan_overrides={"arguments": arguments}, pretraining_new_run=True
     )
     assert failed.rc != 0
-    assert failed.failed() >= set(NPU_HOSTS)
-    assert any("nothing-here" in message or "load" in message for message in failed.failures().values()), (
-        failed.failures()
-    )
-    assert on_host("npu-2", f"readlink {WORK_ROOT}/run/current") == before, "a failed run is never the one in use"
+    assert "nothing-here" in failed.output
+    assert on_host("npu-2", f"readlink {WORK_ROOT}/run/current") == before, "a refused run is never the one in use"
