@@ -9,14 +9,14 @@ import json
 import socket
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from lab import keys, network
-from lab.shell import CLONE, SITE_PACKAGES, LabError, attempt, run, say
+from lab.shell import CLONE, LAB, SITE_PACKAGES, LabError, attempt, run, say
 
 LABEL = "ascend-lab"
 START_SECONDS = 40.0
@@ -44,12 +44,12 @@ class Host:
     @property
     def container(self) -> str:
         """The container's name."""
-        return f"ascend-lab-{self.name}"
+        return f"{LAB}-{self.name}"
 
     @property
     def volume(self) -> str:
         """Where the server's own Docker engine keeps its data."""
-        return f"ascend-lab-{self.name}-docker"
+        return f"{self.container}-docker"
 
 
 HOSTS = (Host("staging-1", 10, "staging"), Host("npu-1", 11, "server", 4), Host("npu-2", 12, "server", 4))
@@ -75,13 +75,13 @@ class Plan:
 def create_arguments(host: Host, plan: Plan) -> list[str]:
     """Arguments of `docker create` for a host, without its spec label."""
     arguments = ["--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={host.name}"]
-    arguments += ["--network", network.NAME, "--ip", plan.address(host)]
+    arguments += ["--network", LAB, "--ip", plan.address(host)]
     for name, address in plan.addresses().items():
         if name != host.name:  # the engine writes a host's own line
             arguments += ["--add-host", f"{name}:{address}"]
     arguments += ["--cap-add", "NET_ADMIN"]  # to take its default route away
     if host.npus:
-        arguments += [*NESTED_ENGINE, "--volume", f"{host.volume}:/var/lib/docker"]
+        arguments += [*NESTED_ENGINE, "--env", f"LAB={LAB}", "--volume", f"{host.volume}:/var/lib/docker"]
         arguments += ["--volume", f"{SITE_PACKAGES}:/opt/lab/site-packages:ro"]
     return [*arguments, plan.images[host.image]]
 
@@ -121,9 +121,10 @@ def spec(host: Host, plan: Plan) -> str:
 
 
 def running_specs() -> dict[str, str]:
-    """Spec of every running lab host by name; hosts that are stopped are left out."""
+    """Spec of every running host of this clone's lab by name; hosts that are stopped are left out."""
     form = '{{.Label "ascend-lab"}} {{.Label "ascend-lab.spec"}}'
-    listed = run(["docker", "ps", "--filter", f"label={LABEL}", "--format", form])
+    own = ["--filter", f"label={LABEL}", "--filter", f"label=ascend-lab.clone={CLONE}"]
+    listed = run(["docker", "ps", *own, "--format", form])
     return dict(line.split() for line in listed.splitlines() if len(line.split()) == 2)
 
 
@@ -200,24 +201,22 @@ def remove(containers: Sequence[str]) -> None:
     """Remove containers with the volumes of their engines and the cgroups that their containers left."""
     if containers:
         run(["docker", "rm", "--force", "--volumes", *containers])
-    wanted = {f"{name}-docker" for name in containers}
-    volumes = run(["docker", "volume", "ls", "--quiet", "--filter", f"label={LABEL}"]).split()
-    doomed = [volume for volume in volumes if volume in wanted]
+    remove_volumes(f"{name}-docker" for name in containers)
+    for name in containers:
+        for top in [*CGROUPS.glob(f"*/ascend-lab/{name}"), *CGROUPS.glob(f"ascend-lab/{name}")]:
+            _remove_cgroup_tree(top)
+
+
+def remove_volumes(names: Iterable[str]) -> None:
+    """Remove those of the named volumes that are there and the lab's."""
+    there = run(["docker", "volume", "ls", "--quiet", "--filter", f"label={LABEL}"]).split()
+    doomed = sorted(set(there) & set(names))
     if doomed:
         run(["docker", "volume", "rm", *doomed])
-    for name in containers:
-        _remove_cgroups(name.removeprefix("ascend-lab-"))
-
-
-def _remove_cgroups(name: str) -> None:
-    """Empty cgroups of a server's containers outlive it; children first, and what is still busy is left."""
-    for top in CGROUPS.glob(f"*/ascend-lab/{name}"):
-        _remove_cgroup_tree(top)
-    for top in CGROUPS.glob(f"ascend-lab/{name}"):
-        _remove_cgroup_tree(top)
 
 
 def _remove_cgroup_tree(top: Path) -> None:
+    """Empty cgroups of a server's containers outlive it; children first, and what is still busy is left."""
     inner = sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
     for directory in [*inner, top, top.parent]:
         try:

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from lab.shell import LabError, attempt, run
+from lab.shell import LAB, LabError, attempt, run
 
-NAME = "ascend-lab"
 CANDIDATES = tuple(IPv4Network(f"10.{second}.64.0/24") for second in range(231, 251))
 
 
@@ -39,7 +38,7 @@ def machine_networks() -> list[IPv4Network]:
 
 def current_subnet() -> IPv4Network | None:
     """The subnet of the lab's network, None when there is no such network."""
-    done = attempt(["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", NAME])
+    done = attempt(["docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", LAB])
     return IPv4Network(done.stdout.decode().strip()) if done.returncode == 0 else None
 
 
@@ -49,14 +48,15 @@ def ensure() -> IPv4Network:
     if subnet is None:
         subnet = choose_subnet(machine_networks())
         options = ["--internal", "--label", "ascend-lab=network", "--subnet", str(subnet)]
-        run(["docker", "network", "create", *options, "--opt", "com.docker.network.bridge.name=ascend-lab0", NAME])
+        bridge = LAB.removeprefix("ascend-")  # the kernel takes 15 characters
+        run(["docker", "network", "create", *options, "--opt", f"com.docker.network.bridge.name={bridge}", LAB])
     return subnet
 
 
-def remove() -> None:
-    """Remove the network if it is there."""
-    if current_subnet() is not None:
-        run(["docker", "network", "rm", NAME])
+def remove(lab: str = LAB) -> None:
+    """Remove a lab's network if it is there."""
+    if attempt(["docker", "network", "inspect", lab]).returncode == 0:
+        run(["docker", "network", "rm", lab])
 
 
 def address(subnet: IPv4Network, number: int) -> IPv4Address:

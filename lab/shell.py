@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parent.parent
 STATE = CLONE / ".lab"
+# Every clone has a lab of its own, so what the engine calls it comes from the place of the clone.
+LAB = f"ascend-lab-{hashlib.sha256(str(CLONE).encode()).hexdigest()[:6]}"
 SITE_PACKAGES = CLONE / ".venv" / "lib" / "python3.11" / "site-packages"
 _PRINTING = threading.Lock()
 

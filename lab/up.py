@@ -7,10 +7,11 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
+from pathlib import Path
 
 from lab import hosts, images, keys, network, staging
 from lab.hosts import HOSTS, Plan
-from lab.shell import CLONE, SITE_PACKAGES, STATE, LabError, attempt, run, say
+from lab.shell import CLONE, SITE_PACKAGES, STATE, LabError, attempt, say
 
 ADDRESSES = STATE / "address"
 COMMITS = STATE / "commits.json"
@@ -63,12 +64,7 @@ def _stale(plan: Plan) -> list[hosts.Host]:
 def _replace(tags: dict[str, str], content: list[staging.Piece]) -> None:
     """Make the hosts that differ anew, others stay as they are."""
     found = hosts.all_containers()
-    foreign = {clone for clone in found.values() if clone != str(CLONE)}
-    for clone in sorted(foreign):
-        say(f"replacing the lab that {clone or 'an unknown clone'} left running")
-    if foreign:
-        _remove_everything()
-        found = {}
+    _remove_orphans(found)
     plan = _plan(network.ensure(), tags, content)
     stale = _stale(plan)
     hosts.remove([host.container for host in stale if host.container in found])
@@ -94,21 +90,25 @@ def _write_state(plan: Plan, content: list[staging.Piece]) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def _remove_everything() -> None:
-    hosts.remove(list(hosts.all_containers()))
-    leftover = run(["docker", "volume", "ls", "--quiet", "--filter", f"label={hosts.LABEL}"]).split()
-    if leftover:
-        run(["docker", "volume", "rm", *leftover])
-    network.remove()
+def _remove_orphans(found: dict[str, str]) -> None:
+    """Remove the labs of clones that are no longer there, since nobody else would."""
+    for clone in sorted({clone for clone in found.values() if not Path(clone, "lab").is_dir()}):
+        say(f"removing the lab of {clone or 'an unknown clone'}, which is gone")
+        names = [name for name, maker in found.items() if maker == clone]
+        hosts.remove(names)
+        for lab in {name.removesuffix(f"-{host.name}") for name in names for host in HOSTS if name.endswith(host.name)}:
+            network.remove(lab)
 
 
 def down() -> None:
-    """Remove every trace of the lab on this machine except images and caches."""
+    """Remove every trace of this clone's lab on this machine except images and caches."""
     need_engine()
-    found = hosts.all_containers()
+    found = sorted(name for name, clone in hosts.all_containers().items() if clone == str(CLONE))
     if found:
-        say(f"removing {', '.join(sorted(found))}")
-    _remove_everything()
+        say(f"removing {', '.join(found)}")
+    hosts.remove(found)
+    hosts.remove_volumes(host.volume for host in HOSTS)
+    network.remove()
     shutil.rmtree(STATE, ignore_errors=True)
 
 

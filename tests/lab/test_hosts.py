@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import keys
+from lab.shell import CLONE, LAB
 from tests.lab.conftest import Shell, lab
 
 pytestmark = pytest.mark.docker
@@ -17,24 +18,32 @@ HOSTS = ("staging-1", "npu-1", "npu-2")
 
 def containers() -> dict[str, str]:
     """Container id of every lab host."""
-    argv = ["docker", "ps", "--no-trunc", "--filter", "label=ascend-lab", "--format", "{{.Names}} {{.ID}}"]
+    argv = [
+        "docker",
+        "ps",
+        "--no-trunc",
+        "--filter",
+        f"label=ascend-lab.clone={CLONE}",
+        "--format",
+        "{{.Names}} {{.ID}}",
+    ]
     listed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     return dict(line.split() for line in listed.splitlines())
 
 
 def test_a_lab_that_is_right_is_left_alone(fleet: None) -> None:
     before = containers()
-    assert sorted(before) == sorted(f"ascend-lab-{name}" for name in HOSTS)
+    assert sorted(before) == sorted(f"{LAB}-{name}" for name in HOSTS)
     assert "already up" in lab("up")
     assert containers() == before
 
 
 def test_a_missing_host_is_made_again_and_the_others_stay(fleet: None) -> None:
     before = containers()
-    subprocess.run(["docker", "rm", "--force", "ascend-lab-staging-1"], check=True, capture_output=True)
+    subprocess.run(["docker", "rm", "--force", f"{LAB}-staging-1"], check=True, capture_output=True)
     assert "starting staging-1\n" in lab("up")
     after = containers()
-    assert after.pop("ascend-lab-staging-1") != before.pop("ascend-lab-staging-1")
+    assert after.pop(f"{LAB}-staging-1") != before.pop(f"{LAB}-staging-1")
     assert after == before
 
 

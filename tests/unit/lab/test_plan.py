@@ -13,7 +13,7 @@ import pytest
 
 from lab import hosts, keys, network
 from lab.hosts import HOSTS, Plan
-from lab.shell import LabError
+from lab.shell import LAB, LabError
 
 SUBNET = IPv4Network("10.231.64.0/24")
 STAGING, NPU_1, NPU_2 = HOSTS
@@ -52,7 +52,7 @@ def test_servers_get_an_engine_of_their_own_and_staging_does_not(plan: Plan) -> 
     server, staging = (" ".join(hosts.create_arguments(host, plan)) for host in (NPU_1, STAGING))
     assert "--cap-add ALL --cap-drop SYS_RESOURCE" in server
     assert "--privileged" not in server
-    assert "ascend-lab-npu-1-docker:/var/lib/docker" in server
+    assert f"{LAB}-npu-1-docker:/var/lib/docker" in server
     assert ":/opt/lab/site-packages:ro" in server
     assert "--cap-add ALL" not in staging
     assert "--volume" not in staging

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bringing the lab up is a comparison: what is right stays, what differs is made again, another clone's lab goes."""
+"""Bringing the lab up is a comparison: what is right stays, what differs is made again, labs of others stay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from lab import hosts, images, keys, network, staging, up
 from lab.hosts import HOSTS, Host, Plan
-from lab.shell import CLONE
+from lab.shell import CLONE, LAB
 
 SUBNET = IPv4Network("10.231.64.0/24")
 NAMES = [host.name for host in HOSTS]
@@ -33,17 +33,17 @@ class Engine:
         self.running[host.name] = hosts.spec(host, plan)
 
     def remove(self, containers: list[str]) -> None:
-        self.done += [f"remove {name.removeprefix('ascend-lab-')}" for name in containers]
+        self.done += [f"remove {name.removeprefix(f'{LAB}-')}" for name in containers]
         for name in containers:
             self.clones.pop(name, None)
-            self.running.pop(name.removeprefix("ascend-lab-"), None)
+            self.running.pop(name.removeprefix(f"{LAB}-"), None)
 
     def network(self) -> IPv4Network:
         self.subnet = SUBNET
         return SUBNET
 
-    def forget_network(self) -> None:
-        self.subnet = None
+    def forget_network(self, lab: str) -> None:
+        self.done.append(f"forget {lab}")
 
     def answers(self, address: str) -> bool:
         return not any(address.endswith(f".{host.number}") for host in HOSTS if host.name in self.deaf)
@@ -58,7 +58,6 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(up, "ADDRESSES", tmp_path / "address")
     monkeypatch.setattr(up, "SITE_PACKAGES", tmp_path)
     monkeypatch.setattr(up, "need_engine", lambda: None)
-    monkeypatch.setattr(up, "run", lambda argv: "")
     monkeypatch.setattr(images, "ensure", lambda *names: {name: f"lab/{name}:1" for name in names})
     monkeypatch.setattr(staging, "ensure", lambda: [staging.Piece("model", "1", lambda target: None)])
     monkeypatch.setattr(staging, "deliver", lambda container, content: made.done.append(f"deliver {container}"))
@@ -78,7 +77,7 @@ def test_a_first_start_makes_everything_and_a_second_nothing(engine: Engine) -> 
     assert up.up() is True
     assert engine.done == [
         "create staging-1",
-        "deliver ascend-lab-staging-1",
+        f"deliver {LAB}-staging-1",
         "create npu-1",
         "create npu-2",
         "start 3",
@@ -116,14 +115,13 @@ def test_a_host_that_does_not_answer_is_made_again(engine: Engine) -> None:
     assert engine.done == ["remove npu-1", "create npu-1", "start 1"]
 
 
-def test_the_lab_of_another_clone_is_replaced_after_saying_so(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
+def test_the_lab_of_a_clone_that_is_gone_is_removed_and_one_that_is_there_stays(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "there" / "lab").mkdir(parents=True)
+    gone, there = str(tmp_path / "gone"), str(tmp_path / "there")
+    engine.clones = {"ascend-lab-aaaaaa-npu-1": gone, "ascend-lab-bbbbbb-npu-1": there}
     up.up()
-    engine.clones = dict.fromkeys(engine.clones, "/home/somebody/else")
-    engine.running = dict.fromkeys(engine.running, "their spec")
-    engine.done.clear()
-    up.up()
-    assert engine.done[:3] == ["remove staging-1", "remove npu-1", "remove npu-2"]
-    assert [word for word in engine.done if word.startswith("create")] == [f"create {name}" for name in NAMES]
-    assert "replacing the lab that /home/somebody/else left running" in capsys.readouterr().out
+    assert engine.done[:2] == ["remove ascend-lab-aaaaaa-npu-1", "forget ascend-lab-aaaaaa"]
+    assert "ascend-lab-bbbbbb-npu-1" in engine.clones
+    assert f"removing the lab of {gone}, which is gone" in capsys.readouterr().out
