@@ -9,26 +9,46 @@ type: aggregate
 short_description: Report all problems of all hosts once, with remedies
 description:
   - Collects what failed while a playbook ran and prints it after the recap, the same problem on many hosts as one entry.
-  - Modules of this project bring their own remedy; for what Ansible itself reports (an unreachable host, a host key, an interpreter)
-    the remedy comes from here.
+  - Modules of this project bring their own remedy; for what Ansible itself reports (an unreachable host, a host key, an interpreter,
+    a missing variable) the remedy comes from here.
 requirements:
   - enabled in ansible.cfg (callbacks_enabled)
+options:
+  output:
+    description: File on the controller that gets the problems of a run as JSON, an empty list where there are none. Empty writes nothing.
+    type: str
+    default: ''
+    env:
+      - name: FLEET_PROBLEMS_FILE
+    ini:
+      - section: callback_fleet_problems
+        key: output
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__
 
 SEVERAL = 6  # more hosts than this are counted instead of listed whole
 LONGEST = 1200  # characters of a message that are shown; the whole of it stands above, in the task's own output
+CORE = ".".join(__version__.split(".")[:2])
+OLDEST_PYTHON = {"2.17": "3.7"}.get(CORE, "3.8")  # that this ansible-core manages on a server
+SWITCH = (
+    ""
+    if OLDEST_PYTHON == "3.7"
+    else " For Python 3.7 there is an environment with ansible-core 2.17: `make venv ANSIBLE=2.17`, then run again."
+)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A text that Ansible reports, what it means, and what to do."""
+    """A text that Ansible reports, what it means, and what to do. Both may name groups of the pattern."""
 
     pattern: re.Pattern[str]
     meaning: str
@@ -42,107 +62,200 @@ def _rule(pattern: str, meaning: str, remedy: str) -> Rule:
 # The first that matches counts: what is more special stands further up.
 RULES = (
     _rule(
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "The host's ssh key is not the one that is known.",
         "If the server was reinstalled, compare its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then "
         "`ssh-keygen -R <address>` and connect once by hand; if it was not, somebody else answers at this address.",
     ),
     _rule(
-        r"ansible-core requires a minimum of Python version (?P<wanted>[\d.]+)\. Current version: (?P<found>[\d.]+)",
-        "The server's Python is too old for this ansible-core.",
-        "Set ansible_python_interpreter to a newer Python of that server, or use the environment that still manages Python 3.7: "
-        "`make venv ANSIBLE=2.17`, then run .venv-2.17/bin/ansible-playbook.",
+        r"Host key verification failed",
+        "The host's ssh key is not known.",
+        "Compare its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and connect once by hand to accept it.",
     ),
+    # Python 3.6 and older stop at the first line, 3.7 at the first signature that it cannot read.
     _rule(
-        r"future feature annotations is not defined|SyntaxError.*annotations",
-        "The server's Python is older than 3.7.",
+        r"future feature annotations is not defined|File \"[^\"]+\", line \d+\s+zip_data: str",
+        f"The server's Python ({{python}}) is older than 3.7; this ansible-core {CORE} needs {OLDEST_PYTHON}.",
         "Install Python 3.7 or newer there and set ansible_python_interpreter to it.",
     ),
     _rule(
-        r"python\S*: (command )?not found|No python interpreters found|module_stdout.*python3?: not found",
-        "No Python was found on the server.",
+        r"ansible-core requires a minimum of Python\d* version .*?Current version: (?P<found>[\d.]+)",
+        f"The server's Python {{found}} ({{python}}) is too old: this ansible-core {CORE} needs {OLDEST_PYTHON}.",
+        f"Set ansible_python_interpreter to a newer Python of that server.{SWITCH}",
+    ),
+    _rule(
+        r"_ansiballz.*SyntaxError|_payload\.zip/ansible/.*SyntaxError",
+        f"The server's Python ({{python}}) is too old: this ansible-core {CORE} needs {OLDEST_PYTHON}.",
+        f"Set ansible_python_interpreter to a newer Python of that server.{SWITCH}",
+    ),
+    _rule(
+        r"module interpreter '(?P<path>[^']+)' was not found",
+        "There is no Python at {path}.",
         "Install python3 there, or set ansible_python_interpreter to its path.",
     ),
     _rule(
-        r"Permission denied \(|Too many authentication failures",
+        r"python\S*: (command )?not found|No python interpreters found|python[\d.]*: No such file",
+        "No Python was found on the server ({python}).",
+        "Install python3 there, or set ansible_python_interpreter to its path.",
+    ),
+    _rule(
+        r"(?P<tool>sudo|su|doas)(:| exe\S*)? (command )?not found|(?P<path>\S*/(sudo|su|doas)): No such file",
+        "The tool to become root is not there.",
+        "Install it, choose another ansible_become_method, or log in as root.",
+    ),
+    _rule(
+        r"(Missing|Incorrect) \w+ password|a password is required|Duplicate become password|privilege escalation prompt|"
+        r"Authentication failure|must be run from a terminal|a terminal is required",
+        "The login may not become root without a password.",
+        "Allow sudo for that user without one, or run with --ask-become-pass.",
+    ),
+    _rule(
+        r"is not in the sudoers|may not run sudo|is not allowed to execute",
+        "The login may not become root.",
+        "Allow sudo for that user, or log in as another one (ansible_user).",
+    ),
+    _rule(
+        r"Permission denied \(|Too many authentication failures|Load key .*: (invalid format|bad permissions)|no such identity",
         "The server did not accept the login.",
         "Check ansible_user and ansible_ssh_private_key_file of this host, and that its public key stands in the user's authorized_keys.",
     ),
     _rule(
-        r"Missing sudo password|incorrect sudo password|a password is required|is not in the sudoers",
-        "The login may not become root.",
-        "Allow sudo for that user without a password, or run with --ask-become-pass.",
-    ),
-    _rule(
-        r"Connection timed out|timed out waiting|No route to host|Connection refused|Network is unreachable|Connection closed by",
-        "The server does not answer on its ssh port.",
-        "Check that it runs, ansible_host and ansible_port in the inventory, and the way there: ssh <user>@<address>.",
-    ),
-    _rule(
-        r"Could not resolve hostname|Name or service not known",
+        r"Could not resolve hostname|Name or service not known|failure in name resolution",
         "The server's name cannot be resolved.",
         "Set ansible_host to its address in the inventory.",
     ),
     _rule(
-        r"No space left on device",
+        r"Connection timed out|Operation timed out|timed out waiting|during banner exchange|No route to host|Connection refused|"
+        r"Network is unreachable|Connection (closed|reset) by|Connection to \S+ closed|kex_exchange_identification",
+        "The server does not answer on its ssh port.",
+        "Check that it runs, ansible_host and ansible_port in the inventory, and the way there: ssh <user>@<address>.",
+    ),
+    _rule(
+        r"No space left on device|Disk quota exceeded",
         "A file system of the server is full.",
         "Free space there (df -h), or move ascend_work_root or the temporary directory to a larger file system.",
+    ),
+    _rule(
+        r"file not found: (?P<path>\S+)",
+        "File not found: {path}",
+        "Check the path in the inventory, and that the file was brought to this host.",
+    ),
+    _rule(
+        r"Failed to create temporary directory|Read-only file system",
+        "The server's file system cannot be written.",
+        "Look at it (mount, dmesg, df -h); ansible_remote_tmp names the directory that Ansible itself uses.",
+    ),
+    _rule(
+        r"'(?P<name>[A-Za-z_]\w*)' is undefined",
+        "The variable {name} has no value on this host.",
+        "Set it in the inventory (group_vars or host_vars); inventory/prod has an example of every value.",
+    ),
+    _rule(
+        r"(?:has no attribute|has no element) '?(?P<name>[\w-]+)'?",
+        "A value lacks the entry {name}.",
+        "Compare the variable that is named with inventory/prod and with the role's defaults.",
+    ),
+    _rule(
+        r"Validation of arguments failed",
+        "A variable is missing, or it is not of the type that the role takes.",
+        "Correct it in the inventory; the role's defaults/main.yml says what it is for.",
+    ),
+    _rule(
+        r"Module failed:|MODULE FAILURE|Traceback \(most recent call last\)|result deserialization failed",
+        "A module broke off, which none should ever do.",
+        "Run this tag again with -vvv and report the output with the versions of Python and ansible-core.",
     ),
 )
 
 
 @dataclass
 class Problem:
-    """One problem and the hosts that have it."""
+    """One problem and the hosts that have it; `details` (host -> what was said there) where there is more than the problem itself."""
 
     what: str
     remedy: str
     task: str
+    parts: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
 
 
-def explain(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Return (problem, remedy) of a failed result; the remedy is empty where none is known."""
+def explain(result: Mapping[str, Any], python: str = "python3") -> tuple[str, str, str]:
+    """Return (problem, remedy, what was said) of a failed result; remedy and what was said are empty where there are none.
+
+    `python` is the interpreter that the host is known to have.
+    """
     if result.get("problem"):
-        return str(result["problem"]), str(result.get("remedy", ""))
-    text = " ".join(str(result.get(key, "")) for key in ("msg", "module_stderr", "module_stdout", "stderr"))
+        return str(result["problem"]), str(result.get("remedy", "")), ""
+    text = " ".join(
+        str(result.get(key, "")) for key in ("msg", "module_stderr", "module_stdout", "stderr", "exception")
+    )
+    said = _first_words(result, text)
     for rule in RULES:
-        if rule.pattern.search(text):
-            return f"{rule.meaning} ({_first_words(result, text)})", rule.remedy
-    return _first_words(result, text), ""
+        found = rule.pattern.search(text)
+        if found:
+            values = {"python": python, **found.groupdict()}
+            return rule.meaning.format(**values), rule.remedy.format(**values), said
+    what, _, remedy = said.partition(" Remedy: ")
+    return what, remedy, ""
 
 
 def _first_words(result: Mapping[str, Any], text: str) -> str:
     message = str(result.get("msg") or text).strip()
+    # What Ansible puts before every message says nothing, and where a program printed no result its last words do.
+    message = re.sub(r"^(Task failed: |Action failed: )+", "", message)
+    if re.match("Module result deserialization failed|MODULE FAILURE", message):
+        printed = f"{result.get('module_stdout', '')}\n{result.get('module_stderr', '')}".strip()
+        message = printed.splitlines()[-1].strip() if printed else message
     return message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
 
 
-def place(host: str, delegate_to: str | None) -> str:
+def place(host: str, delegate_to: str | None, result: Mapping[str, Any]) -> str:
     """Return the host that a result speaks of: of a delegated task that is not the one it was run for."""
+    resolved = (result.get("_ansible_delegated_vars") or {}).get("ansible_delegated_host")
+    if resolved:
+        return str(resolved)
     return delegate_to if delegate_to and "{{" not in delegate_to else host
 
 
-def collect(problems: list[Problem], host: str, task: str, result: Mapping[str, Any]) -> None:
+def collect(problems: list[Problem], host: str, task: str, result: Mapping[str, Any], python: str = "python3") -> None:
     """Add a failed result to the list; the same problem in the same task becomes one entry with several hosts."""
-    what, remedy = explain(result)
-    for problem in problems:
-        if (problem.what, problem.task) == (what, task):
-            problem.hosts.append(host)
-            return
-    problems.append(Problem(what, remedy, task, [host]))
+    what, remedy, said = explain(result, python)
+    found = next((one for one in problems if (one.what, one.remedy, one.task) == (what, remedy, task)), None)
+    if found is None:
+        found = Problem(what, remedy, task, [str(part) for part in result.get("problems") or []])
+        problems.append(found)
+    if host not in found.hosts:
+        found.hosts.append(host)
+    if said:
+        found.details[host] = said
 
 
 def lines(problems: Iterable[Problem]) -> list[str]:
     """Return the report, what concerns most hosts first."""
     report: list[str] = []
     for problem in sorted(problems, key=lambda problem: -len(problem.hosts)):
-        named = ", ".join(problem.hosts[:SEVERAL])
-        more = len(problem.hosts) - SEVERAL
-        report.append(f"{named}{f' and {more} more' if more > 0 else ''}: {problem.what}")
+        several = len(problem.parts) > 1
+        what = f"{len(problem.parts)} problems" if several else problem.what
+        report.append(f"{_named(problem.hosts)}: {what}")
+        report += [f"    - {part}" for part in problem.parts] if several else []
+        report += [f"    {_named(hosts)} said: {said}" for said, hosts in _by_saying(problem.details).items()]
         report.append(f"    while: {problem.task}")
         if problem.remedy:
             report.append(f"    remedy: {problem.remedy}")
     return report
+
+
+def _by_saying(details: Mapping[str, str]) -> dict[str, list[str]]:
+    sayings: dict[str, list[str]] = {}
+    for host, said in details.items():
+        sayings.setdefault(said, []).append(host)
+    return sayings
+
+
+def _named(hosts: list[str]) -> str:
+    more = len(hosts) - SEVERAL
+    return f"{', '.join(hosts[:SEVERAL])}{f' and {more} more' if more > 0 else ''}"
 
 
 class CallbackModule(CallbackBase):
@@ -156,6 +269,11 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._problems: list[Problem] = []
+        self._play: Any = None
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """A play begins: it knows the variables of its hosts."""
+        self._play = play
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """A task failed on a host."""
@@ -170,10 +288,21 @@ class CallbackModule(CallbackBase):
         """The run is over."""
         if self._problems:
             self._display.display("\n".join(["", "PROBLEMS", *lines(self._problems), ""]), color="red")
+        output = self.get_option("output")
+        if output:
+            text = json.dumps([asdict(problem) for problem in self._problems], indent=2)
+            Path(output).write_text(f"{text}\n", encoding="utf-8")
 
     def _add(self, result: Any) -> None:
         # 2.19 gives properties, 2.17 the underscored attributes.
         host = getattr(result, "host", None) or result._host
         task = getattr(result, "task", None) or result._task
         data = getattr(result, "result", None) or result._result
-        collect(self._problems, place(host.get_name(), task.delegate_to), task.get_name(), data)
+        named = place(host.get_name(), task.delegate_to, data)
+        known = self._variables(host) if named == host.get_name() else data.get("_ansible_delegated_vars") or {}
+        python = str(known.get("ansible_python_interpreter") or "python3")
+        collect(self._problems, named, task.get_name(), data, python)
+
+    def _variables(self, host: Any) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._play.get_variable_manager().get_vars(play=self._play, host=host)
+        return found

@@ -3,58 +3,115 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.conftest import load_plugin
 
 plugin = load_plugin("callback/fleet_problems.py")
+UNREAD = "Module result deserialization failed: No start of json char found"
+# What Python 3.7 and 3.6 print of the module wrapper of ansible-core 2.19.
+PYTHON_37 = """Traceback (most recent call last):
+  File "<stdin>", line 274, in <module>
+  File "<stdin>", line 138, in invoke_module
+  File "/tmp/ansible_ping_payload_h1/ansible_ping_payload.zip/ansible/module_utils/_internal/__init__.py", line 50
+    def import_controller_module(_module_name: str, /) -> t.Any:
+                                                    ^
+SyntaxError: invalid syntax"""
+PYTHON_36 = '  File "<stdin>", line 3\nSyntaxError: future feature annotations is not defined'
+PYTHON_27 = '  File "<stdin>", line 40\n    zip_data: str,\n            ^\nSyntaxError: invalid syntax'
 
 
 @pytest.mark.parametrize(
     ("message", "meaning", "remedy"),
     [
-        (
-            "Failed to connect to the host via ssh: Host key verification failed.",
-            "not the one that is known",
-            "ssh-keygen -R",
-        ),
-        (
-            "Failed to connect: ssh: connect to host 10.0.0.9 port 22: No route to host",
-            "does not answer",
-            "ansible_host",
-        ),
+        ("ssh: REMOTE HOST IDENTIFICATION HAS CHANGED! Host key verification failed.", "not the one", "ssh-keygen -R"),
+        ("No ED25519 host key is known for x. Host key verification failed.", "is not known", "ssh-keygen -lf"),
+        ("ssh: connect to host 10.0.0.9 port 22: No route to host", "does not answer", "ansible_host"),
+        ("ssh: Connection timed out during banner exchange", "does not answer", "ansible_port"),
+        ("kex_exchange_identification: read: Connection reset by peer", "does not answer", "ansible_port"),
         ("root@10.0.0.9: Permission denied (publickey,password).", "did not accept the login", "authorized_keys"),
-        (
-            "ansible-core requires a minimum of Python version 3.8. Current version: 3.7.4",
-            "too old",
-            "make venv ANSIBLE=2.17",
-        ),
-        ("/bin/sh: 1: /usr/bin/python3: not found", "No Python", "ansible_python_interpreter"),
-        ("Missing sudo password", "may not become root", "--ask-become-pass"),
         ("ssh: Could not resolve hostname npu-9: Name or service not known", "cannot be resolved", "ansible_host"),
+        ("Temporary failure in name resolution", "cannot be resolved", "ansible_host"),
+        ("Missing sudo password", "may not become root without", "--ask-become-pass"),
+        ("Incorrect su password", "may not become root without", "--ask-become-pass"),
+        ("Timeout (12s) waiting for privilege escalation prompt:", "may not become root", "--ask-become-pass"),
+        ("ops is not in the sudoers file.", "may not become root", "ansible_user"),
+        ("/bin/sh: 1: sudo: not found", "tool to become root", "ansible_become_method"),
+        ("/bin/sh: 1: /usr/bin/python3: not found", "No Python was found on the server (/opt/py)", "Install python3"),
+        ("The module interpreter '/opt/python3' was not found.", "no Python at /opt/python3", "Install python3"),
+        ("[Errno 28] No space left on device: '/data/x'", "is full", "df -h"),
+        ("Failed to create temporary directory. In some cases", "cannot be written", "ansible_remote_tmp"),
+        (
+            "Error while resolving value for '_raw_params': 'ascend_npus' is undefined",
+            "variable ascend_npus",
+            "inventory",
+        ),
+        ("object of type 'dict' has no attribute 'npu-3'", "lacks the entry npu-3", "inventory/prod"),
+        ("Validation of arguments failed:\nmissing required arguments: x", "not of the type", "defaults/main.yml"),
+        ("MODULE FAILURE", "broke off", "-vvv"),
     ],
 )
 def test_what_ansible_reports_gets_a_meaning_and_a_remedy(message: str, meaning: str, remedy: str) -> None:
-    what, advice = plugin.explain({"msg": message})
+    what, advice, said = plugin.explain({"msg": message}, "/opt/py")
     assert meaning in what
-    assert message in what, "the value itself is never lost"
+    assert message == said, "the value itself is never lost"
     assert remedy in advice
+
+
+@pytest.mark.parametrize(
+    ("result", "what", "remedy"),
+    [
+        ({"msg": UNREAD, "module_stderr": PYTHON_37}, "needs 3.8", "make venv ANSIBLE=2.17"),
+        ({"msg": UNREAD, "module_stderr": PYTHON_36}, "is older than 3.7", "Install Python 3.7"),
+        ({"msg": UNREAD, "module_stderr": PYTHON_27}, "is older than 3.7", "Install Python 3.7"),
+        (
+            {"msg": "ansible-core requires a minimum of Python version 3.8. Current version: 3.7.4 (default)"},
+            "Python 3.7.4 (/opt/py) is too old",
+            "make venv ANSIBLE=2.17",
+        ),
+    ],
+)
+def test_an_old_python_is_named_with_the_way_out(result: dict[str, Any], what: str, remedy: str) -> None:
+    meaning, advice, said = plugin.explain(result, "/opt/py")
+    assert "(/opt/py)" in meaning
+    assert what in meaning
+    assert remedy in advice
+    assert said == result.get("module_stderr", result["msg"]).splitlines()[-1]
+
+
+def test_a_crash_shows_its_last_words() -> None:
+    failed = {
+        "msg": "MODULE FAILURE\nSee stdout/stderr for the exact error",
+        "module_stderr": "Traceback\nKeyError: 'x'",
+    }
+    assert plugin.explain(failed)[2] == "KeyError: 'x'"
 
 
 def test_a_modules_own_remedy_wins() -> None:
     result = {"msg": "x Remedy: y", "problem": "No space left on device /data", "remedy": "Use /data2."}
-    assert plugin.explain(result) == ("No space left on device /data", "Use /data2.")
+    assert plugin.explain(result) == ("No space left on device /data", "Use /data2.", "")
+
+
+def test_a_remedy_inside_a_message_is_found() -> None:
+    assert plugin.explain({"msg": "All hosts are needed. Remedy: run without --limit."}) == (
+        "All hosts are needed.",
+        "run without --limit.",
+        "",
+    )
 
 
 def test_a_delegated_task_speaks_of_the_host_it_ran_on() -> None:
-    assert plugin.place("npu-1", "store-1") == "store-1"
-    assert plugin.place("npu-1", None) == "npu-1"
-    assert plugin.place("npu-1", "{{ staging }}") == "npu-1", "a name that was never resolved says nothing"
+    assert plugin.place("npu-1", "store-1", {}) == "store-1"
+    assert plugin.place("npu-1", None, {}) == "npu-1"
+    assert plugin.place("npu-1", "{{ staging }}", {}) == "npu-1", "a name that was never resolved says nothing"
+    resolved = {"_ansible_delegated_vars": {"ansible_delegated_host": "store-1"}}
+    assert plugin.place("npu-1", "{{ staging }}", resolved) == "store-1"
 
 
 def test_an_unknown_failure_is_shown_as_it_is() -> None:
-    assert plugin.explain({"msg": "something else"}) == ("something else", "")
-    assert plugin.explain({"module_stderr": "Traceback"})[0].strip() == "Traceback"
+    assert plugin.explain({"msg": "something else"}) == ("something else", "", "")
 
 
 def test_the_same_problem_on_many_hosts_is_one_entry() -> None:
@@ -65,3 +122,21 @@ def test_the_same_problem_on_many_hosts_is_one_entry() -> None:
     report = plugin.lines(problems)
     assert report[0] == "npu-0, npu-1, npu-2, npu-3, npu-4, npu-5 and 3 more: No driver"
     assert report[1:4] == ["    while: Look", "    remedy: Install it.", "npu-9: No chip"]
+
+
+def test_what_each_host_said_stands_below_what_they_share() -> None:
+    problems: list[object] = []
+    for host in ("npu-1", "npu-2"):
+        plugin.collect(problems, host, "Look", {"msg": f"connect to host {host} port 22: Connection refused"})
+    assert plugin.lines(problems)[:3] == [
+        "npu-1, npu-2: The server does not answer on its ssh port.",
+        "    npu-1 said: connect to host npu-1 port 22: Connection refused",
+        "    npu-2 said: connect to host npu-2 port 22: Connection refused",
+    ]
+
+
+def test_several_problems_of_one_result_are_a_list() -> None:
+    problems: list[object] = []
+    refused = {"problem": "No TP 3.; No PP 3.", "problems": ["No TP 3.", "No PP 3."], "remedy": "Change them."}
+    plugin.collect(problems, "localhost", "Plan", refused)
+    assert plugin.lines(problems)[:3] == ["localhost: 2 problems", "    - No TP 3.", "    - No PP 3."]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Playbooks run through ansible-runner, judged by events, stats and the report of problems; never by printed text alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+
+from tests.conftest import ROOT
+
+
+@dataclass
+class Run:
+    """How a playbook ended. `problems` is what the callback fleet_problems wrote at its end."""
+
+    rc: int
+    stats: dict[str, dict[str, int]]
+    events: list[dict[str, Any]]
+    output: str
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    def changed(self) -> dict[str, int]:
+        """Return host -> number of changed tasks, hosts without any left out."""
+        return {host: count for host, count in self.stats.get("changed", {}).items() if count}
+
+    def failed(self) -> set[str]:
+        """Return the hosts with a failed task or that were unreachable."""
+        return {host for kind in ("failures", "dark") for host, count in self.stats.get(kind, {}).items() if count}
+
+    def results(self, action: str, kinds: tuple[str, ...] = ("runner_on_ok",)) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (host, result) of every task that called this module."""
+        for event in self.events:
+            data = event.get("event_data", {})
+            if event["event"] in kinds and data.get("task_action") == action:
+                yield data["host"], data["res"]
+
+    def failures(self) -> dict[str, str]:
+        """Return host -> message of its failed task."""
+        found = {}
+        for event in self.events:
+            if event["event"] in ("runner_on_failed", "runner_on_unreachable"):
+                data = event["event_data"]
+                if not data.get("ignore_errors"):
+                    found[data["host"]] = str(data["res"].get("msg", ""))
+        return found
+
+    def problem(self, host: str) -> dict[str, Any]:
+        """Return the one problem that the report has for a host."""
+        (found,) = [problem for problem in self.problems if host in problem["hosts"]]
+        return found
+
+
+def run_playbook(
+    private: Path,
+    name: str,
+    inventory: Any,
+    cmdline: str = "",
+    project: Path = ROOT,
+    environment: dict[str, str] | None = None,
+    **extra_vars: Any,
+) -> Run:
+    """Run a playbook with this checkout's settings. `private` is an empty directory; `inventory` a path or a mapping."""
+    report = private / "problems.json"
+    runner = ansible_runner.run(
+        private_data_dir=str(private),
+        project_dir=str(project),
+        playbook=name,
+        inventory=str(inventory) if isinstance(inventory, Path) else inventory,
+        envvars={
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            # The runner puts its own callback before these instead of reading the path from ansible.cfg.
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "plugins" / "callback"),
+            # The runner would switch this off.
+            "ANSIBLE_HOST_KEY_CHECKING": "True",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+            "FLEET_PROBLEMS_FILE": str(report),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **(environment or {}),
+        },
+        extravars=extra_vars,
+        cmdline=cmdline or None,
+        quiet=True,
+    )
+    output = Path(runner.config.artifact_dir, "stdout").read_text(encoding="utf-8")
+    problems = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else []
+    return Run(runner.rc, runner.stats or {}, list(runner.events), output, problems)
