@@ -21,6 +21,7 @@ from .plan_refusals import (
     refuse_arguments,
     refuse_batches,
     refuse_context_parallel,
+    refuse_eod_as_pad,
     refuse_index_cache,
     refuse_no_eod,
     refuse_sequence,
@@ -175,6 +176,7 @@ def _check_fit(
         return None
     refuse_arguments(recipe, findings)
     refuse_no_eod(recipe, model.tokenizer, findings)
+    refuse_eod_as_pad(recipe, model.tokenizer, findings)
     warn_resume(recipe, findings)
     if shape is not None:
         refuse_unshardable(shape, recipe, findings)

@@ -8,6 +8,7 @@ from typing import Any, List, Mapping
 from .plan_fit import gib
 
 SIZES = (("world_size", "ranks"), ("tp", "TP"), ("pp", "PP"), ("cp", "CP"), ("dp", "DP"))
+MOST_MOVES = 4  # hosts whose new place is told one by one; of more, the first is
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
@@ -18,6 +19,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str
         for key, name in SIZES
         if before.get(key) != after.get(key)
     ]
+    lines += [*_steps(before, after), *_order(before, after)]
     for key, name in (("train", "Training"), ("conversion", "Conversion")):
         lines += [
             f"{name} {part.replace('_', ' ')}: {before[key].get(part)} as declared, {value} as found."
@@ -46,6 +48,46 @@ def _hosts(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
                 f"Host {name}: interface {old['interface'] or '(none)'} as declared, {host['interface']} as found."
             )
     return lines
+
+
+def _steps(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
+    """Say what another DP means for the batch: its size is the recipe's, so the ranks that are left compute more of it."""
+    declared, found = _rounds(before), _rounds(after)
+    if declared == found:
+        return []
+    train = after["train"]
+    return [
+        f"Global batch: {train['global_batch_size']} samples, for which each rank computes {found} micro batches of "
+        f"{train['micro_batch_size']} a step, {declared} as declared."
+    ]
+
+
+def _rounds(plan: Mapping[str, Any]) -> int:
+    train = plan["train"]
+    rounds: int = train["global_batch_size"] // (train["micro_batch_size"] * plan["dp"])
+    return rounds
+
+
+def _order(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:
+    """Say which hosts have other ranks, and where the ranks meet now."""
+    declared = {host["name"]: host["node_rank"] for host in before["hosts"]}
+    moved = [host for host in after["hosts"] if declared.get(host["name"], host["node_rank"]) != host["node_rank"]]
+    lines = [
+        f"Host {host['name']}: node {declared[host['name']]} with ranks {_ranks(before, declared[host['name']])} as declared, "
+        f"node {host['node_rank']} with ranks {_ranks(after, host['node_rank'])} as found."
+        for host in (moved if len(moved) <= MOST_MOVES else moved[:1])
+    ]
+    if len(moved) > MOST_MOVES:
+        lines.append(
+            f"{len(moved) - 1} more hosts, up to {moved[-1]['name']}, move up in the rank order like this one."
+        )
+    old, new = before["launch"]["master_addr"], after["launch"]["master_addr"]
+    return lines if old == new else [*lines, f"The ranks meet on {old} as declared, on {new} as found."]
+
+
+def _ranks(plan: Mapping[str, Any], node: int) -> str:
+    each = plan["nproc_per_node"]
+    return f"{node * each}-{node * each + each - 1}"
 
 
 def _memory(host: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ SITE = (
     "environment",
     "release_overrides",
 )
+REPAIR = "Repair what the driver check found, or change what is named; then run again. No later stage was started."
 
 
 def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -40,7 +41,7 @@ def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     except ProblemsError as error:
         # Into the file and not into the result: the terminal shows a failed result whole, and this has a part for every rank.
         _write(host, params["output"], error.details.pop("plan"), check_mode)
-        raise
+        raise _without(error, params) from None
     written = _write(host, params["output"], made, check_mode)
     previous = params["previous"]
     values = {
@@ -51,6 +52,18 @@ def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     }
     actions = [f"write {path}" for path in written]
     return Outcome(changed=bool(written), actions=actions, values=values)
+
+
+def _without(error: ProblemsError, params: Mapping[str, Any]) -> ProblemsError:
+    """Return the error with the hosts first whose absence made a plan impossible that was possible before."""
+    left = {host["name"] for host in params["hosts"]}
+    gone = [host["name"] for host in (params["previous"] or {}).get("hosts", []) if host["name"] not in left]
+    if not gone:
+        return error
+    details = {**error.details, "left_out": gone}
+    problems = details.pop("problems")
+    first = f"The run does not work without {', '.join(gone)}, as the driver check left it"
+    return ProblemsError([f"{first}: {problems[0]}", *problems[1:]], REPAIR, **details)
 
 
 def _plan(params: Mapping[str, Any]) -> Dict[str, Any]:

@@ -16,6 +16,9 @@ from .plan_placement import Sizes
 from .plan_recipe import Recipe
 from .plan_shape import ModelShape, sliding_window
 
+# With any of these upstream makes its masks for each sample anew.
+MASK_FLAGS = ("reset-position-ids", "reset-attention-mask", "eod-mask-loss")
+
 
 def settle_sizes(recipe: Recipe, hosts: Sequence[PlanHost], findings: Findings) -> Optional[Sizes]:
     """Return the parallel sizes that fill the NPUs exactly, or None with the reason among the findings."""
@@ -200,9 +203,7 @@ def refuse_no_eod(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], fin
         name
         for name, on in (
             ("dataset.append_eod", recipe.dataset.append_eod),
-            ("reset-position-ids", recipe.switched_on("reset-position-ids")),
-            ("reset-attention-mask", recipe.switched_on("reset-attention-mask")),
-            ("eod-mask-loss", recipe.switched_on("eod-mask-loss")),
+            *((flag, recipe.switched_on(flag)) for flag in MASK_FLAGS),
         )
         if on
     ]
@@ -212,6 +213,42 @@ def refuse_no_eod(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], fin
             f"{' and '.join(asked)} need an end of document, and the tokenizer names none (eos_token in tokenizer_config.json).",
             remedy="Add eos_token to the model's tokenizer_config.json, or switch that off in the recipe.",
         )
+
+
+def refuse_eod_as_pad(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], findings: Findings) -> None:
+    """Refuse documents that end in what upstream takes for padding, where it keeps its mask between samples; else warn.
+
+    Upstream's dataset counts no label that is padding and computes with token 0 in its place. It makes the mask of what counts once and
+    switches positions off in place, unless one of MASK_FLAGS makes it anew for each sample.
+    """
+    if tokenizer is None or not recipe.dataset.append_eod or not tokenizer.get("eos_token"):
+        return
+    end, pad = (_token(tokenizer.get(name)) for name in ("eos_token", "pad_token"))
+    if pad not in ("", end):
+        return
+    what = f"dataset.append_eod ends each document with {end!r}, " + (
+        "which is the tokenizer's pad_token, too"
+        if pad
+        else "which upstream pads with, as the tokenizer has no pad_token"
+    )
+    if any(recipe.switched_on(flag) for flag in MASK_FLAGS):
+        findings.warn(
+            "eod-as-pad",
+            f"{what}: no loss is computed for it and it is read as token 0, so the model does not learn where documents end.",
+            "Give the tokenizer a pad_token of its own if it should.",
+        )
+        return
+    findings.refuse(
+        "eod-as-pad",
+        f"{what}: wherever a document has ended in one sample, no later sample's loss counts, until no position is left.",
+        f"dataset.append_eod false, or {MASK_FLAGS[0]}",
+        "Change the recipe (run_plan_overrides), or give the model's tokenizer_config.json a pad_token of its own.",
+    )
+
+
+def _token(value: object) -> str:
+    """Return a special token's text; tokenizer_config.json has it plain or as the content of a mapping."""
+    return str(value.get("content") or "") if isinstance(value, Mapping) else str(value or "")
 
 
 def refuse_index_cache(hosts: Sequence[PlanHost], sizes: Sizes, shared_storage: bool, findings: Findings) -> None:

@@ -10,8 +10,9 @@ from .host import Host
 from .outcome import Outcome
 from .receipt import RECEIPT, Store, read_receipt
 
-# Artifacts that a report speaks of. The source tree works in place and has its receipt directly in its directory.
-STAGES = ("image", "mirror", "source", "weights", "checkpoint", "corpus", "dataset", "reference", "run")
+# Artifacts that a report speaks of. The source tree works in place and the container is none of ours to name: both have their receipt
+# directly in their directory.
+STAGES = ("image", "container", "mirror", "source", "weights", "checkpoint", "corpus", "dataset", "reference", "run")
 
 
 def gather(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:

@@ -27,6 +27,12 @@ def _source(receipt: Receipt) -> str:
     return " ".join(str(commit)[:8] for _, commit in sorted(commits.items())) or receipt["fingerprint"]
 
 
+def _container(receipt: Receipt) -> str:
+    probe = receipt["made_with"].get("probe") or {}
+    versions = probe.get("versions") or {}
+    return f"{receipt['fingerprint'][:8]}  {probe.get('npus', 0)} NPUs, torch_npu {versions.get('torch_npu', ABSENT)}"
+
+
 def _files(receipt: Receipt) -> str:
     return f"{receipt['fingerprint'][:8]}  {receipt['files']} files, {human_bytes(receipt['bytes'])}"
 
@@ -45,7 +51,12 @@ def _run(receipt: Receipt) -> str:
     return f"{receipt['fingerprint'][:8]}  {last_iteration} iterations, loss {first:.3f} to {last:.3f}"
 
 
-TELL: dict[str, Callable[[Receipt], str]] = {"source": _source, "reference": _reference, "run": _run}
+TELL: dict[str, Callable[[Receipt], str]] = {
+    "container": _container,
+    "source": _source,
+    "reference": _reference,
+    "run": _run,
+}
 
 
 def report_lines(receipts: Mapping[str, Sequence[Receipt]], plan: Mapping[str, Any]) -> list[str]:

@@ -19,11 +19,14 @@ def test_in_pipeline_order_and_never_changed(run_library: RunModule, tmp_path: P
 
     converge(Store(Host(), str(tmp_path), "dataset"), {"a": 1}, build)
     converge(Store(Host(), str(tmp_path), "weights"), {"a": 2}, build)
-    source = Receipt("source", {"commits": {"MindSpeed": "c" * 40}}, Manifest({}))
-    Store(Host(), str(tmp_path), "source").write(source, str(tmp_path / "source"))
+    for receipt in (
+        Receipt("source", {"commits": {"MindSpeed": "c" * 40}}, Manifest({})),
+        Receipt("container", {}, Manifest({})),
+    ):
+        Store(Host(), str(tmp_path), receipt.stage).write(receipt, str(tmp_path / receipt.stage))
     result = run_library("receipt_info", {"work_root": str(tmp_path)})
-    assert [receipt["stage"] for receipt in result["receipts"]] == ["source", "weights", "dataset"]
-    assert result["receipts"][1]["made_with"] == {"host": "npu-1"}
+    assert [receipt["stage"] for receipt in result["receipts"]] == ["container", "source", "weights", "dataset"]
+    assert result["receipts"][2]["made_with"] == {"host": "npu-1"}
     assert not result.changed
 
 

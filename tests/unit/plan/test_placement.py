@@ -46,7 +46,7 @@ def test_the_labs_plan() -> None:
         "name": "lab",
         "keys": ["output"],
         "train_key": "output",
-        "append_eod": True,
+        "append_eod": False,
         "template": "",
     }
     assert made["problems"] == []

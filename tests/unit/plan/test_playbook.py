@@ -142,7 +142,7 @@ def test_a_run_that_does_not_fit_leaves_what_does_in_the_file(tmp_path: Path, in
 
 def test_the_tokenizer_beside_config_json_is_looked_at(tmp_path: Path, inventory: dict[str, Any]) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": null}', encoding="utf-8")
-    runner = run(tmp_path, PLAYBOOK, inventory)
+    runner = run(tmp_path, PLAYBOOK, inventory, run_plan_overrides={"dataset": {"append_eod": True}})
     (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
     assert [item["code"] for item in result["refusals"]] == ["tokenizer-eod"]
 
@@ -218,7 +218,15 @@ def test_the_second_pass_goes_on_with_the_hosts_that_are_left(
     runner = run(tmp_path, twice, inventory, left_out=["npu-1"])
     (shown,) = results(runner, "runner_on_ok", "Show what differs from what was declared").values()
     assert "Host npu-1 is left out of this run, as the driver check decided." in shown["lines"]
-    assert "DP: 2 as declared, 1 as found." in shown["lines"]
+    assert shown["lines"][3:] == [
+        "ranks: 8 as declared, 4 as found.",
+        "DP: 2 as declared, 1 as found.",
+        "Global batch: 16 samples, for which each rank computes 8 micro batches of 2 a step, 4 as declared.",
+        "Host npu-2: node 1 with ranks 4-7 as declared, node 0 with ranks 0-3 as found.",
+        "The ranks meet on 192.0.2.11 as declared, on 192.0.2.12 as found.",
+        "Conversion host: npu-1 as declared, npu-2 as found.",
+        "The training arguments differ.",
+    ]
     written = json.loads((tmp_path / "plan-confirmed.json").read_text())
     assert [host["name"] for host in written["hosts"]] == ["npu-2"]
     assert written["launch"]["master_addr"] == "192.0.2.12"
@@ -231,11 +239,28 @@ def test_the_second_pass_refuses_what_does_not_fit_after_all(
     assert runner.rc != 0
     (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
     assert [item["code"] for item in result["refusals"]] == ["world-size"]
+    assert result["problems"][0].startswith(
+        "The run does not work without npu-2, as the driver check left it: 2 NPUs on 1 hosts"
+    )
 
 
-def test_a_host_that_failed_and_was_not_left_out_stays_in_the_plan(
+def test_a_host_that_failed_and_was_not_left_out_stops_the_run(
     tmp_path: Path, inventory: dict[str, Any], twice: Path
 ) -> None:
-    run(tmp_path, twice, inventory, failing=["npu-1"])
-    written = json.loads((tmp_path / "plan-confirmed.json").read_text())
-    assert [host["name"] for host in written["hosts"]] == ["npu-1", "npu-2"]
+    runner = run(tmp_path, twice, inventory, failing=["npu-1"])
+    assert runner.rc != 0
+    (result,) = results(runner, "runner_on_failed", "Require every host that was not left out").values()
+    assert "does not go on without npu-1:" in result["msg"]
+    assert "driver_check_on_problem: exclude" in result["msg"]
+    assert not (tmp_path / "plan-confirmed.json").exists()
+
+
+def test_another_host_converts_where_the_one_that_should_is_left_out(
+    tmp_path: Path, inventory: dict[str, Any], twice: Path
+) -> None:
+    for host in inventory["ascend"]["hosts"].values():
+        host["ascend_npus"] = [2, 3, 4, 5]
+    runner = run(tmp_path, twice, inventory, left_out=["npu-1"], conversion_host="npu-1")
+    (shown,) = results(runner, "runner_on_ok", "Show what differs from what was declared").values()
+    assert "Conversion host: npu-1 as declared, npu-2 as found." in shown["lines"]
+    assert json.loads((tmp_path / "plan-confirmed.json").read_text())["conversion"]["host"] == "npu-2"

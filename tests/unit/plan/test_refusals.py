@@ -22,6 +22,7 @@ def one_host(**changes: Any) -> list[dict[str, Any]]:
     return [{**given.hosts(1, (0, 1, 2, 3))[0], **changes}]
 
 
+ENDED: dict[str, Any] = {"overrides": {"dataset": {"append_eod": True}}}
 CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # name: (what is changed, code, a part of what is said, nearest)
     "world size": ({"fleet": given.hosts(3)}, "world-size", "6 NPUs on 3 hosts", "4 or 8 NPUs"),
@@ -137,10 +138,22 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "TP 3 or 6",
     ),
     "no end of document": (
-        {"tokenizer": {"eos_token": None}, "arguments": {"reset-position-ids": True}},
+        {"tokenizer": {"eos_token": None}, "arguments": {"reset-position-ids": True}, **ENDED},
         "tokenizer-eod",
         "dataset.append_eod and reset-position-ids need an end of document",
         "",
+    ),
+    "an end of document that is padding, too": (
+        {"tokenizer": {"eos_token": {"content": "<|end|>"}, "pad_token": "<|end|>"}, **ENDED},
+        "eod-as-pad",
+        "ends each document with '<|end|>', which is the tokenizer's pad_token, too",
+        "dataset.append_eod false, or reset-position-ids",
+    ),
+    "an end of document in place of padding": (
+        {"tokenizer": {"eos_token": "<|end|>", "pad_token": None}, **ENDED},
+        "eod-as-pad",
+        "which upstream pads with, as the tokenizer has no pad_token",
+        "dataset.append_eod false, or reset-position-ids",
     ),
     "unequal hosts": (
         {"fleet": [*given.hosts(1), {**given.hosts(2)[1], "npus": [1, 2, 3]}]},
@@ -324,8 +337,19 @@ def test_what_is_refused_changes_with_the_remedy() -> None:
 
 
 def test_a_tokenizer_with_an_end_or_without_a_need_is_no_matter() -> None:
-    assert given.make(tokenizer={"eos_token": "<|endoftext|>"}) == given.make()
-    assert given.make(tokenizer={}, overrides={"dataset": {"append_eod": False}})["dataset"]["append_eod"] is False
+    assert given.make(tokenizer={"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}, **ENDED) == given.make(**ENDED)
+    assert given.make(tokenizer={})["dataset"]["append_eod"] is False
+
+
+@pytest.mark.parametrize("flag", ["reset-position-ids", "reset-attention-mask", "eod-mask-loss"])
+def test_an_end_that_is_padding_only_warns_where_masks_are_made_anew(flag: str) -> None:
+    tokenizer = {"eos_token": "<|end|>", "pad_token": "<|end|>"}
+    (warning,) = [
+        text
+        for text in given.make(tokenizer=tokenizer, arguments={flag: True}, **ENDED)["warnings"]
+        if "<|end|>" in text
+    ]
+    assert "does not learn where documents end" in warning
 
 
 def test_index_cache_is_no_matter_with_shared_storage() -> None:

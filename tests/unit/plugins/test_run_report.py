@@ -43,6 +43,11 @@ def test_source_shows_its_commits() -> None:
     assert "bbbbbbbb cccccccc" in report.report_lines({"npu-1": [source]}, PLAN)[3]
 
 
+def test_a_container_shows_what_was_seen_from_inside() -> None:
+    seen = receipt("container", probe={"npus": 2, "versions": {"torch_npu": "2.1.0.post10"}})
+    assert report.report_lines({"npu-1": [seen]}, PLAN)[3].endswith("01234567  2 NPUs, torch_npu 2.1.0.post10")
+
+
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (15 * 1024**3, "15.0 GiB")]
 )
