@@ -128,7 +128,7 @@ engine:
   returned: when the stages before are there
   type: str
 inputs:
-  description: What decides about the checkpoint.
+  description: What decides about the checkpoint; stand-ins for what is still to come when it is only predicted.
   returned: success
   type: dict
 parents:

@@ -139,7 +139,7 @@ engine:
   returned: when the stages before are there
   type: str
 inputs:
-  description: What decides about the dataset.
+  description: What decides about the dataset; stand-ins for what is still to come when it is only predicted.
   returned: success
   type: dict
 parents:

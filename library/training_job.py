@@ -23,8 +23,10 @@ options:
       - V(finished) waits for up to O(wait) seconds for something new; once the run succeeded, it verifies what this host saved and leaves a
         receipt. The action plugin of the same name repeats the call until the end and shows the progress.
       - V(stopped) ends what trains on this host, and with it the run on all of its hosts.
+      - V(permitted) changes nothing. It fails where the arguments, sizes or sources of the plan would put another run out of use; asked
+        before the stages that prepare a run, it spares them where V(started) would refuse in the end.
     type: str
-    choices: [started, finished, stopped]
+    choices: [permitted, started, finished, stopped]
     default: started
   work_root:
     description: The directory on the server that everything derives from; the same path inside the container.
@@ -48,7 +50,7 @@ options:
     type: str
     default: docker
   plan:
-    description: The run plan. Needed for O(state=started) and O(state=finished).
+    description: The run plan. Needed except for O(state=stopped).
     type: dict
   fleet:
     description:
@@ -139,6 +141,15 @@ EXAMPLES = r"""
     container: LLM-2025-rc1
     plan: "{{ fleet_plan }}"
 
+- name: Ask whether it may take the place of the run in use
+  training_job:
+    state: permitted
+    work_root: /data/ascend-fleet
+    host: "{{ inventory_hostname }}"
+    container: LLM-2025-rc1
+    plan: "{{ fleet_plan }}"
+    new_run: false
+
 - name: Stop whatever trains
   training_job:
     state: stopped
@@ -149,8 +160,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 fingerprint:
-  description: Name of the run; null when it is only predicted.
-  returned: state is started or finished
+  description: Name of the run; null when it is only predicted. With O(state=permitted) that of the run in use, null when there is none.
+  returned: state is not stopped
   type: str
 directory:
   description: Directory of the run.
@@ -160,7 +171,7 @@ run_state:
   description:
     - State of the run on this host, one of V(absent), V(starting), V(running), V(ending), V(succeeded), V(failed), V(stopped), V(crashed),
       V(finished), V(damaged).
-  returned: state is started or finished
+  returned: state is not stopped
   type: str
 decision:
   description: What was decided, one of V(none), V(start), V(resume), V(join).
@@ -210,7 +221,7 @@ def main() -> None:
     """Run the module."""
     run_module(
         {
-            "state": {"type": "str", "choices": ["started", "finished", "stopped"], "default": "started"},
+            "state": {"type": "str", "choices": ["permitted", "started", "finished", "stopped"], "default": "started"},
             "work_root": {"type": "path", "required": True},
             "host": {"type": "str", "required": True},
             "container": {"type": "str", "required": True},

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 from .errors import FleetError
 from .host import Host
 from .outcome import Outcome
-from .receipt import Receipt, Store
+from .receipt import Receipt, Store, fingerprint
 
 # stage directory -> the tag that makes it
 TAG_OF = {
@@ -37,12 +37,14 @@ def prediction(host: Host, work_root: str, stage: str, needs: List[str]) -> Opti
     if not missing:
         return None
     action = f"{stage}: would be made once {' and '.join(missing)} is there"
+    # What those stages leave decides about the inputs; these stand in for them, so that the hosts which get a copy can predict theirs.
+    inputs = {"to come": missing}
     values: Dict[str, Any] = {
         "artifact": None,
         "found": "absent",
         "fingerprint": None,
-        "directory": None,
-        "inputs": None,
+        "directory": Store(host, work_root, stage).path(fingerprint(inputs)),
+        "inputs": inputs,
         "parents": {},
     }
     return Outcome(True, before={"found": ["absent"]}, after={"found": []}, actions=[action], values=values)

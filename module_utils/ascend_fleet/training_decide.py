@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from .errors import ProblemsError, RefusedError
 from .training_inputs import differing
@@ -41,7 +41,8 @@ def decide(looks: Sequence[Look], new_run: bool = False, can_resume: bool = True
         return Decision("none", why="runs")
     if any(item.alive for item in looks):
         return _join(looks)
-    _supersedes(looks, new_run)
+    for item in looks:
+        refuse_superseding(item.host, item.other, item.inputs, new_run)
     _no_problems(looks)
     attempt = max(item.attempt for item in looks) + 1
     if states <= {"absent"}:
@@ -74,26 +75,27 @@ def _join(looks: Sequence[Look]) -> Decision:
     )
 
 
-def _supersedes(looks: Sequence[Look], new_run: bool) -> None:
-    """Refuse to put another run out of use that goes on or left something, unless that was asked for."""
-    for item in looks:
-        other = item.other
-        if not other or not (other["alive"] or other["holds_work"]):
-            continue
-        lines = differing(other["inputs"], item.inputs)
-        if other["alive"]:
-            raise RefusedError(
-                f"Another run ({other['fingerprint']}) goes on {item.host}: {other['progress']}. It differs in: {'; '.join(lines)}.",
-                "Let it finish, or run playbooks/stop-training.yml first.",
-                differences=lines,
-            )
-        if not new_run:
-            raise RefusedError(
-                f"Another run ({other['fingerprint']}, {other['state']}) is in use on {item.host}. It differs in: {'; '.join(lines)}.",
-                f"Take the change back, or: {NEW_RUN}",
-                differences=lines,
-                diff={"before": other["inputs"], "after": dict(item.inputs)},
-            )
+def refuse_superseding(host: str, other: Mapping[str, Any], inputs: Mapping[str, Any], new_run: bool) -> None:
+    """Refuse to put the run `other` out of use on a host when it goes on or left something, unless that was asked for.
+
+    `inputs` are those of the run that would take its place.
+    """
+    if not other or not (other["alive"] or other["holds_work"]):
+        return
+    lines = differing(other["inputs"], inputs)
+    if other["alive"]:
+        raise RefusedError(
+            f"Another run ({other['fingerprint']}) goes on {host}: {other['progress']}. It differs in: {'; '.join(lines)}.",
+            "Let it finish, or run playbooks/stop-training.yml first.",
+            differences=lines,
+        )
+    if not new_run:
+        raise RefusedError(
+            f"Another run ({other['fingerprint']}, {other['state']}) is in use on {host}. It differs in: {'; '.join(lines)}.",
+            f"Take the change back, or: {NEW_RUN}",
+            differences=lines,
+            diff={"before": other["inputs"], "after": dict(inputs)},
+        )
 
 
 def _no_problems(looks: Sequence[Look]) -> None:

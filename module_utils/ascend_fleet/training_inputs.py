@@ -112,12 +112,16 @@ def run_inputs(
     plan: Mapping[str, Any], work_root: str, parents: Mapping[str, str], commits: Mapping[str, str]
 ) -> Dict[str, Any]:
     """Return what decides about a run; the same on every host of it, wherever the work root is."""
+    planned = {**planned_inputs(plan, work_root), "source": dict(commits)}
+    return {"checkpoint": parents["checkpoint"], "dataset": parents["dataset"], **planned}
+
+
+def planned_inputs(plan: Mapping[str, Any], work_root: str) -> Dict[str, Any]:
+    """Return the part of a run's inputs that the plan alone decides."""
     prefix = work_root.rstrip("/") + "/"
     arguments = ["<work root>/" + text[len(prefix) :] if text.startswith(prefix) else text for text in _texts(plan)]
     return {
-        "checkpoint": parents["checkpoint"],
-        "dataset": parents["dataset"],
-        "source": dict(commits),
+        "source": dict(plan["release"].get("commits", {})),
         "arguments": arguments,
         "world": {key: plan[key] for key in WORLD},
     }

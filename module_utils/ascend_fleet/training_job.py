@@ -9,6 +9,7 @@ from .errors import InputError
 from .host import Host
 from .outcome import Outcome
 from .training_finish import finish
+from .training_permit import permit
 from .training_start import start
 from .training_stop import stop
 
@@ -19,4 +20,4 @@ def settle(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
         return stop(host, params, check_mode)
     if not params["plan"]:
         raise InputError(f"State {params['state']} needs the run plan.", 'Give plan: "{{ fleet_plan }}".')
-    return start(host, params, check_mode) if params["state"] == "started" else finish(host, params, check_mode)
+    return {"permitted": permit, "started": start, "finished": finish}[params["state"]](host, params, check_mode)

@@ -115,16 +115,23 @@ def _dataset_problems(host: Host, run: Run) -> List[str]:
 
 def _other(host: Host, work_root: str, run: Run) -> Dict[str, Any]:
     """Return what is known of the run in use here when it is another one; empty when it is none or this one."""
-    store = Store(host, work_root, STAGE)
-    name = store.current()
-    if name is None or name == run.fingerprint:
+    if Store(host, work_root, STAGE).current() == run.fingerprint:
         return {}
-    directory = store.path(name)
-    rank = own_rank(host, directory, run.node.name)
+    return run_in_use(host, work_root, run.node.name)
+
+
+def run_in_use(host: Host, work_root: str, name: str) -> Dict[str, Any]:
+    """Return what is known of the run in use on the host `name`; empty when there is none."""
+    store = Store(host, work_root, STAGE)
+    current = store.current()
+    if current is None:
+        return {}
+    directory = store.path(current)
+    rank = own_rank(host, directory, name)
     part = read_part(host, directory, rank) if rank is not None else Part("absent")
-    receipt = store.read(name)
+    receipt = store.read(current)
     return {
-        "fingerprint": name,
+        "fingerprint": current,
         "state": "finished" if receipt else part.state,
         "alive": part.alive,
         "inputs": dict(receipt.inputs) if receipt else dict(part.launch.get("inputs", {})),

@@ -172,6 +172,9 @@ def test_without_weights(
     if check_mode:
         assert result.changed
         assert "once weights is there" in result["actions"][0]
+        # The hosts that get a copy predict theirs from these.
+        assert result["inputs"]
+        assert Path(result["directory"]).parent == Path(str(params["work_root"])) / "checkpoint"
     else:
         assert result.failed
         assert "--tags weights" in result["remedy"]

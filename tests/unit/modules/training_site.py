@@ -73,7 +73,7 @@ class Site:
         arguments += ["--load", f"{root}/checkpoint/current", "--save", f"{root}/run/current/checkpoints"]
         launcher = ["--nnodes", "2", "--node_rank"]
         return {
-            "release": {"name": "2.0.0"},
+            "release": {"name": "2.0.0", "commits": {"MindSpeed-LLM": "b6"}},
             **dict.fromkeys(("nnodes", "nproc_per_node", "tp", "pp"), 2),
             **dict.fromkeys(("cp", "dp"), 1),
             "world_size": 4,
