@@ -27,6 +27,7 @@ from .outcome import Outcome
 
 RECEIPT = "receipt.json"
 CURRENT = "current"
+WORDS = {"unsealed": "no receipt", "not-current": "not in use"}
 FINGERPRINT_LENGTH = 16  # hexadecimal digits; 64 bits name the artifacts of one work root safely
 
 
@@ -96,7 +97,7 @@ class Verdict:
 
     def lines(self) -> List[str]:
         """Return the findings, one a line, for `actions` and `diff`."""
-        return self.differences.lines() or ([] if self.ok else [self.state])
+        return self.differences.lines() or ([] if self.ok else [WORDS.get(self.state, self.state)])
 
 
 class Store:

@@ -66,12 +66,12 @@ def install_sources(host: Host, params: Dict[str, Any], check_mode: bool) -> Out
     runner = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
     lay_in = LayIn(host, root)
     inputs = {"commits": commits, **_wheels(host, params["wheels"])}
-    steps = _plan(
-        lay_in, receipt, inputs, state, find(runner, root, params["python"]) if ready else None, params["verify"]
-    )
+    steps = _plan(lay_in, receipt, inputs, state, find(runner, root, params["python"]) if ready else None)
     outcome = Outcome(changed=steps.prove, actions=steps.actions(), values={"versions": {}, "saved": []})
     if receipt and not steps.prove:
-        outcome.values["versions"] = dict(receipt.made_with.get("versions", {}))
+        again = params["verify"] == "content" and ready and not check_mode
+        versions = import_all(runner, root, params["python"]).versions if again else receipt.made_with.get("versions")
+        outcome.values["versions"] = dict(versions or {})
         return outcome
     outcome.before = {
         **(_shown(receipt.inputs, receipt.made_with.get("container")) if receipt else {}),
@@ -111,7 +111,6 @@ def _plan(
     inputs: Mapping[str, Any],
     state: Optional[ContainerState],
     seen: Optional[Seen],
-    verify: str,
 ) -> Steps:
     old = receipt.inputs if receipt else {}
     same_container = bool(receipt and state and receipt.made_with.get("container") == state.id)
@@ -120,7 +119,7 @@ def _plan(
     problems = [line for line in (seen.problems() if seen else []) if not line.startswith("megatron")]
     reason = _install_reason(receipt, old, inputs, same_container, problems)
     requirements = "wheels" in inputs and (not same_container or old != inputs)
-    prove = bool(differences or reason or requirements or old != inputs or verify == "content")
+    prove = bool(differences or reason or requirements or old != inputs)
     return Steps(differences, requirements, bool(reason), reason, prove)
 
 

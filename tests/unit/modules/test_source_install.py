@@ -266,10 +266,13 @@ def test_a_package_from_elsewhere_is_not_taken(site: Site) -> None:
     assert "mindspeed is taken from" in result["msg"]
 
 
-def test_content_imports_again(site: Site) -> None:
-    site.run()
-    result = site.run(verify="content")
-    assert result["actions"] == ["import every package in the container"]
+def test_content_imports_again_and_changes_nothing(site: Site) -> None:
+    versions = site.run()["versions"]
+    again = site.run(verify="content")
+    assert (again.changed, again["versions"]) == (False, versions)
+    (site.source / "MindSpeed" / "mindspeed" / "__init__.py").write_text("raise ImportError('broken since')\n")
+    assert not site.run().failed, "by default nothing is imported where nothing has to be done"
+    assert "broken since" in site.run(verify="content")["msg"]
 
 
 def test_the_sources_of_a_running_job_stay_as_they_are(site: Site) -> None:
