@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .errors import FleetError
+from .errors import FleetError, system_error
 from .host import Host
 from .outcome import Outcome
 
@@ -23,4 +23,7 @@ def run_module(argument_spec: Dict[str, Any], action: Action, **settings: Any) -
         outcome = action(Host(), module.params, module.check_mode)
     except FleetError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        # A full disk or a missing right can meet any step; the module's own checks come first and say more.
+        module.fail_json(**system_error(error).as_result())
     module.exit_json(**outcome.as_result())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Dict, List, Optional, Sequence
 
 
@@ -56,6 +57,23 @@ class ProblemsError(FleetError):
 
     def __init__(self, problems: List[str], remedy: str = "", **details: Any) -> None:
         super().__init__("; ".join(problems), remedy, problems=problems, **details)
+
+
+def system_error(error: OSError) -> FleetError:
+    """Return what the system refused a module as an error with the path, the reason and a remedy."""
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = _SYSTEM_REMEDIES.get(error.errno or 0, "Look at the path, its file system and its owner.")
+    return FleetError(f"{place}{error.strerror or error}.", remedy, errno=error.errno)
+
+
+_SYSTEM_REMEDIES = {
+    errno.ENOSPC: "Make room on that file system (df -h, df -i), or give another ascend_work_root, and run again.",
+    errno.EDQUOT: "Have the quota of this user raised, or give another ascend_work_root, and run again.",
+    errno.EROFS: "The file system is mounted read-only: look at dmesg, or give another ascend_work_root.",
+    errno.EACCES: "Give the login access to that path, or set ansible_become: true.",
+    errno.EPERM: "Give the login access to that path, or set ansible_become: true.",
+    errno.EIO: "The disk or its network failed: look at dmesg before anything is written there again.",
+}
 
 
 def last_lines(text: str, count: int = 6) -> str:

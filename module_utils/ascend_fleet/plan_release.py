@@ -126,10 +126,10 @@ def _image(row: Mapping[str, Any], architecture: str, chip: str, findings: Findi
 def check_choice(kind: str, name: str, choices: Sequence[str], findings: Findings) -> None:
     """Refuse the name of a release or recipe that no file describes; with no choices given there is nothing to compare."""
     if choices and name not in choices:
-        exists = ", ".join(sorted(choices))
+        exists, nearest = ", ".join(sorted(choices)), closest(name, choices)
         findings.refuse(
             f"{kind}-unknown",
             f"There is no {kind} {name!r}.",
-            closest(name, choices),
+            "" if nearest == exists else nearest,
             f"Those that exist: {exists}.",
         )

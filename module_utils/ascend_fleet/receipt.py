@@ -20,7 +20,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from .errors import InputError
+from .errors import FleetError, InputError
 from .host import Host
 from .manifest import Differences, Manifest, compare, scan
 from .outcome import Outcome
@@ -116,6 +116,16 @@ class Store:
         """Return the sibling in which the artifact is made."""
         return os.path.join(self.root, f".{name}.partial")
 
+    def clear_partials(self, keep: str = "") -> None:
+        """Remove the siblings that earlier work left, whatever it was to become; `keep` is the fingerprint of one to go on from.
+
+        Only for whoever has this stage on this host for itself.
+        """
+        for entry in self.host.list_dir(self.root):
+            path = os.path.join(self.root, entry)
+            if entry.startswith(".") and entry.endswith(".partial") and path != self.partial(keep):
+                self.host.remove(path)
+
     def current(self) -> Optional[str]:
         """Return the fingerprint of the artifact in use, if one is."""
         return self.host.read_link(os.path.join(self.root, CURRENT))
@@ -207,9 +217,13 @@ def converge(
         store.make_current(name)
         return outcome
     partial = store.partial(name)
-    store.host.remove(partial)
-    store.host.make_dirs(partial)
-    made_with = build(partial, verdict)
-    receipt = store.seal(name, inputs, made_with, parents or {})
+    store.clear_partials()
+    try:
+        store.host.make_dirs(partial)
+        made_with = build(partial, verdict)
+        receipt = store.seal(name, inputs, made_with, parents or {})
+    except (FleetError, OSError):
+        store.host.remove(partial)  # the next attempt may well be one with other inputs, which would not look here
+        raise
     outcome.values["artifact"] = receipt.summary()
     return outcome

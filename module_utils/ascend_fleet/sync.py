@@ -210,7 +210,8 @@ class Fetcher:
         return left
 
     def _drop_strangers(self) -> None:
-        """Empty the sibling of what an interrupted run with another plan left there."""
+        """Remove what interrupted runs left: other siblings, and in this one what this plan does not want."""
+        self.store.clear_partials(keep=self.name)
         expected = set(self.plan.fetch.files) | set(self.plan.share)
         self.host.make_dirs(self.partial)
         for path, _ in list(self.host.walk_files(self.partial)):

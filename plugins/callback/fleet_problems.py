@@ -146,6 +146,11 @@ RULES = (
         "Look at it (mount, dmesg, df -h); ansible_remote_tmp names the directory that Ansible itself uses.",
     ),
     _rule(
+        r"'fleet_plan' is undefined",
+        "There is no plan in this run.",
+        "Run site.yml with the tag of this stage; the plan comes with every tag.",
+    ),
+    _rule(
         r"'(?P<name>[A-Za-z_]\w*)' is undefined",
         "The variable {name} has no value on this host.",
         "Set it in the inventory (group_vars or host_vars); inventory/prod has an example of every value.",
@@ -227,7 +232,7 @@ def collect(problems: list[Problem], host: str, task: str, result: Mapping[str, 
         problems.append(found)
     if host not in found.hosts:
         found.hosts.append(host)
-    if said:
+    if said and said not in what:
         found.details[host] = said
 
 

@@ -183,7 +183,7 @@ def test_every_trouble_is_named_with_host_value_and_remedy(
     for host, (what, said, remedy) in EXPECTED.items():
         entry = problems[host]
         assert what in entry["what"], host
-        assert said in entry["details"].get(host, ""), host
+        assert said in entry["what"] + entry["details"].get(host, ""), host
         assert remedy in entry["remedy"], host
     assert problems["old-python"]["what"].count(hosts["old-python"]["ansible_python_interpreter"]) == 1
     assert problems["refused"]["hosts"] == problems["silent"]["hosts"], "one kind of problem is one entry"

@@ -97,18 +97,28 @@ def test_a_damaged_receipt_counts_as_none(store: Store, text: str) -> None:
     assert store.look(INPUTS).ok
 
 
-def test_a_failed_build_leaves_what_was_there(store: Store) -> None:
+@pytest.mark.parametrize("error", [FleetError("no"), OSError(28, "No space left on device")])
+def test_a_failed_build_leaves_what_was_there(store: Store, error: Exception) -> None:
     converge(store, INPUTS, build)
     before = store.current()
 
     def broken(directory: str, verdict: Verdict) -> Mapping[str, str]:
         (Path(directory) / "half").write_text("x")
-        raise FleetError("no")
+        raise error
 
-    with pytest.raises(FleetError):
+    names = sorted(path.name for path in Path(store.root).iterdir())
+    with pytest.raises(type(error)):
         converge(store, {"tp": 9}, broken)
     assert store.current() == before
+    assert sorted(path.name for path in Path(store.root).iterdir()) == names
     assert store.look({"tp": 9}).state == "absent"
+
+
+def test_what_a_killed_build_left_goes_with_the_next_whatever_its_inputs(store: Store) -> None:
+    left = Path(store.partial(fingerprint({"tp": 9})))
+    left.mkdir(parents=True)
+    converge(store, INPUTS, build)
+    assert not left.exists()
 
 
 def test_fingerprint_ignores_order_only() -> None:

@@ -220,7 +220,10 @@ def test_left_overs_of_an_interrupted_run_do_not_get_in(place: Place) -> None:
     partial.mkdir(parents=True)
     (partial / "stranger.bin").write_text("x")
     (partial / "weights.bin").write_bytes(b"half")
+    of_another = place.work / "weights" / ".0123456789abcdef.partial"
+    of_another.mkdir()
     place.sync()
+    assert not of_another.exists(), "what an artifact of other inputs left would stay for ever"
     assert place.names() == ["config.json", "receipt.json", "weights.bin"]
     assert (place.current / "weights.bin").read_bytes() == b"w" * 1000
 

@@ -48,6 +48,7 @@ PYTHON_27 = '  File "<stdin>", line 40\n    zip_data: str,\n            ^\nSynta
             "variable ascend_npus",
             "inventory",
         ),
+        ("'fleet_plan' is undefined", "no plan in this run", "site.yml"),
         ("object of type 'dict' has no attribute 'npu-3'", "lacks the entry npu-3", "inventory/prod"),
         ("Validation of arguments failed:\nmissing required arguments: x", "not of the type", "defaults/main.yml"),
         ("MODULE FAILURE", "broke off", "-vvv"),
