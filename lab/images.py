@@ -45,12 +45,7 @@ OVERLAYS = {
         Overlay(CLONE / "lab" / "tools" / "sbin", "/usr/local/sbin"),
     ),
     "staging": (Overlay(RECIPES / "host" / "root", "/"),),
-    "training": (
-        Overlay(
-            CLONE / "lab" / "torch_npu_cpu" / "torch_npu",
-            "/opt/mindspeed/venv/lib/python3.11/site-packages/torch_npu",
-        ),
-    ),
+    "training": (Overlay(CLONE / "lab" / "torch_npu_cpu", "/opt/mindspeed/venv/lib/python3.11/site-packages"),),
 }
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A stand-in for torch_npu that counts and holds NPU nodes but computes on the CPU.
 
-It belongs to the lab: it proves arguments, device lists, layout, data and checkpoints, and nothing about NPU kernels,
-NPU memory, HCCL or speed. Where a real NPU driver is loaded it refuses to be imported.
+It belongs to the lab: it proves arguments, device lists, layout, data, checkpoints and the first loss, and nothing about
+NPU kernels, NPU memory, HCCL or speed. Where a real NPU driver is loaded it refuses to be imported.
 """
 
 from __future__ import annotations
@@ -21,10 +21,33 @@ if _sign is not None:
 
 import torch  # noqa: E402 -- refuse before the slow import
 
-from torch_npu import _distributed, npu  # noqa: E402
+from torch_npu import _C, _distributed, npu  # noqa: E402
+from torch_npu._attention import npu_fusion_attention  # noqa: E402
+from torch_npu._operators import (  # noqa: E402
+    npu_apply_adam_w,
+    npu_rms_norm,
+    npu_rotary_mul,
+    npu_scaled_masked_softmax,
+    npu_swiglu,
+)
 
 __version__ = f"{torch.__version__.split('+', maxsplit=1)[0]}+cpu.standin"
-__all__ = ["__version__", "npu"]
+__all__ = [
+    "_C",
+    "__version__",
+    "npu",
+    "npu_apply_adam_w",
+    "npu_fusion_attention",
+    "npu_rms_norm",
+    "npu_rotary_mul",
+    "npu_scaled_masked_softmax",
+    "npu_swiglu",
+]
+
+
+def __getattr__(name: str) -> object:
+    raise AttributeError(f"torch_npu.{name}: the lab's CPU stand-in for torch_npu does not have it")
+
 
 if "torch.npu" not in sys.modules:
     sys.modules["torch.npu"] = npu

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,7 @@ def test_stop_without_a_pid_file_stops_nothing(tmp_path: Path) -> None:
 def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(SETUP), "everything"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no step 'everything'; the steps are packages, venv, engine, stop" in done.stderr
+    assert "no step 'everything'; the steps are packages, venv, rehearsal, engine, stop" in done.stderr
 
 
 def test_missing_programs_name_their_packages_once(
@@ -106,32 +108,33 @@ def test_old_package_lists_are_updated_and_the_installation_tried_again(
     assert commands == ["install", "update", "install"]
 
 
+@dataclass
+class Bench:
+    """An environment below the test's directory, and the commands that it runs, none of which runs."""
+
+    environment: Any
+    commands: list[list[str]]
+
+
 @pytest.fixture
-def venv(setup: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The environment step on a directory of the test; returns the commands that it runs, none of which runs."""
-    environment = setup["environment"]
+def bench(setup: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The environment step on a directory of the test."""
+    module = setup["environment"]
     lock = tmp_path / "lock.txt"
     lock.write_text("a==1\n", encoding="utf-8")
-    for name, value in {
-        "ROOT": tmp_path,
-        "LOCK": lock,
-        "VENV": tmp_path / ".venv",
-        "PYTHON": tmp_path / ".venv" / "bin" / "python",
-        "STAMP": tmp_path / ".venv" / "stamp.json",
-    }.items():
-        monkeypatch.setattr(environment, name, value)
-    commands: list[list[str]] = []
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    bench = Bench(module.Environment(tmp_path / ".venv", lock), [])
 
     def run(argv: list[str]) -> None:
-        commands.append(argv)
+        bench.commands.append(argv)
         if "venv" in argv:
-            environment.PYTHON.parent.mkdir(parents=True)
-            environment.PYTHON.touch()
+            bench.environment.python.parent.mkdir(parents=True)
+            bench.environment.python.touch()
         if "download" in argv:
             _wheel(Path(argv[argv.index("--dest") + 1]), "Requires-Dist: sympy\n")
 
-    monkeypatch.setattr(environment, "run", run)
-    return commands
+    monkeypatch.setattr(module, "run", run)
+    return bench
 
 
 def _wheel(directory: Path, requires: str) -> Path:
@@ -142,39 +145,42 @@ def _wheel(directory: Path, requires: str) -> Path:
 
 
 def test_a_fresh_environment_gets_lock_and_torch_and_a_warm_one_nothing(
-    setup: dict[str, ModuleType], venv: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TORCH_INDEX_URL", raising=False)
-    setup["environment"].prepare()
-    words = [" ".join(command) for command in venv]
+    bench.environment.prepare()
+    words = [" ".join(command) for command in bench.commands]
     assert len(words) == 4
     assert "--require-hashes" in words[1]
+    assert "--no-deps" not in words[1]
     assert words[2].endswith("torch==2.13.0")
     assert "--no-deps" in words[3]
-    venv.clear()
-    setup["environment"].prepare()
-    assert venv == []
+    bench.commands.clear()
+    bench.environment.prepare()
+    assert bench.commands == []
 
 
-def test_a_changed_lock_is_installed_and_torch_is_not_fetched_again(
-    setup: dict[str, ModuleType], venv: list[list[str]]
-) -> None:
-    environment = setup["environment"]
-    environment.prepare()
-    (environment.VENV / "lib/python3.11/site-packages/torch-2.13.0+cpu.dist-info").mkdir(parents=True)
-    environment.LOCK.write_text("a==2\n", encoding="utf-8")
-    venv.clear()
-    environment.prepare()
-    assert len(venv) == 1
-    assert "--require-hashes" in venv[0]
+def test_a_changed_lock_is_installed_and_torch_is_not_fetched_again(bench: Bench) -> None:
+    bench.environment.prepare()
+    (bench.environment.venv / "lib/python3.11/site-packages/torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    bench.environment.lock.write_text("a==2\n", encoding="utf-8")
+    bench.commands.clear()
+    bench.environment.prepare()
+    assert len(bench.commands) == 1
+    assert "--require-hashes" in bench.commands[0]
 
 
-def test_torch_comes_from_the_index_that_the_user_names(
-    setup: dict[str, ModuleType], venv: list[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_lock_is_installed_as_it_stands(setup: dict[str, ModuleType], bench: Bench) -> None:
+    bench.environment = replace(bench.environment, whole=True)
+    bench.environment.prepare()
+    assert "--no-deps" in bench.commands[1]
+    assert setup["environment"].REHEARSAL.whole
+
+
+def test_torch_comes_from_the_index_that_the_user_names(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_INDEX_URL", "https://torch.example.org/cpu")
-    setup["environment"].prepare()
-    download = next(command for command in venv if "download" in command)
+    bench.environment.prepare()
+    download = next(command for command in bench.commands if "download" in command)
     assert download[download.index("--index-url") + 1] == "https://torch.example.org/cpu"
 
 

@@ -114,3 +114,90 @@ def test_seeding_does_not_call_itself(nodes: Path) -> None:
         "print(json.dumps(a == torch.rand(1).item()))"
     )
     assert ask(nodes, code) is True
+
+
+REDIRECTED = """
+import torch_npu.contrib.transfer_to_npu
+from torch import device
+there = [
+    torch.zeros(1, device="cuda"), torch.ones(1, device=torch.cuda.current_device()), torch.empty(1, device=device("cuda", 1)),
+    torch.zeros_like(torch.ones(1), device="npu:0"), torch.ones(1).new_zeros(1, device="cuda"),
+    torch.ones(1).cuda(), torch.ones(1).npu(), torch.ones(1).to("cuda"), torch.ones(1).to(0), torch.ones(1).to(device="npu"),
+    torch.nn.Linear(1, 1).to("cuda").cuda(1).weight, torch.cuda.FloatTensor([1.0]),
+    torch.ones(1).type("torch.cuda.HalfTensor"), torch.ones(1).type(torch.float64),
+]
+"""
+
+
+def test_what_asks_for_an_npu_is_on_the_cpu(nodes: Path) -> None:
+    code = f"{REDIRECTED}\nprint(json.dumps([sorted({{t.device.type for t in there}}), str(there[-2].dtype), str(there[-1].dtype)]))"
+    assert ask(nodes, code) == [["cpu"], "torch.float16", "torch.float64"]
+
+
+def test_a_tensor_names_its_type_as_on_an_npu_and_takes_the_name_back(nodes: Path) -> None:
+    code = (
+        "import torch_npu.contrib.transfer_to_npu\n"
+        "name = torch.ones(1, dtype=torch.bfloat16).type()\n"
+        "print(json.dumps([name, str(torch.ones(1).type(name).dtype)]))"
+    )
+    assert ask(nodes, code) == ["torch.npu.BFloat16Tensor", "torch.bfloat16"]
+
+
+def test_plain_torch_npu_leaves_devices_alone(nodes: Path) -> None:
+    code = (
+        "try: torch.zeros(1, device='npu')\n"
+        "except RuntimeError as error: print(json.dumps('device type' in str(error)))"
+    )
+    assert ask(nodes, code) is True
+
+
+def test_whole_objects_are_loaded_as_by_old_torch(nodes: Path, tmp_path: Path) -> None:
+    code = (
+        "import torch_npu.contrib.transfer_to_npu, argparse\n"
+        f"torch.save(argparse.Namespace(a=3), '{tmp_path}/x.pt')\n"
+        f"print(json.dumps(torch.load('{tmp_path}/x.pt', map_location='cuda').a))"
+    )
+    assert ask(nodes, code) == 3
+
+
+def test_streams_events_and_random_states(nodes: Path) -> None:
+    code = (
+        "import torch_npu.contrib.transfer_to_npu\n"
+        "first, last = torch.cuda.Event(enable_timing=True), torch.npu.Event()\n"
+        "first.record()\n"
+        "with torch.cuda.stream(torch.cuda.Stream()): last.record(torch.cuda.current_stream())\n"
+        "state = torch.cuda.get_rng_state(); a = torch.rand(2)\n"
+        "torch.cuda.default_generators[3].set_state(state); b = torch.rand(2)\n"
+        "called = []; torch.cuda._lazy_call(lambda: called.append(1))\n"
+        "print(json.dumps([first.elapsed_time(last) >= 0, torch.equal(a, b), called, torch.npu.memory_stats()['num_alloc_retries']]))"
+    )
+    assert ask(nodes, code) == [True, True, [1], 0]
+
+
+def test_extensions_are_emulated_refused_or_left_to_torch(nodes: Path) -> None:
+    code = (
+        "import torch_npu.contrib.transfer_to_npu\n"
+        "from torch.utils.cpp_extension import load\n"
+        "rope = load(name='npu_rotary_position_embedding', sources=['x/ops/csrc/cann/rope.cpp'])\n"
+        "ones = torch.ones(1, 1, 1, 2)\n"
+        "answer = [rope.npu_rotary_position_embedding(ones, ones * 0, ones, 0).flatten().tolist()]\n"
+        "try: load(name='gmm', sources=['x/ops/csrc/cann/gmm.cpp'])\n"
+        "except NotImplementedError as error: answer.append(str(error))\n"
+        "print(json.dumps(answer))"
+    )
+    turned, refusal = ask(nodes, code)
+    assert turned == [-1.0, 1.0]
+    assert "gmm is compiled for an NPU" in refusal
+
+
+def test_what_is_missing_is_named(nodes: Path) -> None:
+    code = (
+        "import acl, apex.optimizers, torchair.ge\n"
+        "answer = [hasattr(torch_npu, 'npu_grouped_matmul'), apex.optimizers.FusedAdam.__name__]\n"
+        "try: torch_npu.npu_grouped_matmul\n"
+        "except AttributeError as error: answer.append(str(error))\n"
+        "print(json.dumps(answer))"
+    )
+    found, name, message = ask(nodes, code)
+    assert (found, name) == (False, "AdamW")
+    assert message == "torch_npu.npu_grouped_matmul: the lab's CPU stand-in for torch_npu does not have it"
