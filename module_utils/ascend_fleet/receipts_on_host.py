@@ -12,7 +12,19 @@ from .receipt import RECEIPT, Store, read_receipt
 
 # Artifacts that a report speaks of. The source tree works in place and the container is none of ours to name: both have their receipt
 # directly in their directory.
-STAGES = ("image", "container", "mirror", "source", "weights", "checkpoint", "corpus", "dataset", "reference", "run")
+STAGES = (
+    "image",
+    "container",
+    "mirror",
+    "source",
+    "weights",
+    "checkpoint",
+    "corpus",
+    "dataset",
+    "reference",
+    "run",
+    "export",
+)
 
 
 def gather(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:

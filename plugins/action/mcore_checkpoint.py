@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Actions mcore_checkpoint and megatron_dataset: start the long work on the host in the background and show how far it is.
+"""Actions mcore_checkpoint, megatron_dataset and hf_export: start the long work on the host in the background and show how far it is.
 
 One look says whether there is anything to do. If there is, the module runs detached from the connection, which may be lost and come
 back; a run of the playbook that was ended meanwhile leaves the work going, and the next one waits for it (the module holds a lock).
@@ -17,7 +17,11 @@ from ansible.plugins.action import ActionBase
 LIMIT = 7 * 24 * 3600  # seconds; more than any conversion or preprocessing takes
 RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reported as unreachable
 FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two questions, growing
-STAGES = {"mcore_checkpoint": ("checkpoint", "converting"), "megatron_dataset": ("dataset", "preprocessing")}
+STAGES = {
+    "mcore_checkpoint": ("checkpoint", "converting"),
+    "megatron_dataset": ("dataset", "preprocessing"),
+    "hf_export": ("export", "exporting"),
+}
 
 
 class ActionModule(ActionBase):

@@ -69,6 +69,9 @@ def test_a_change_is_never_hidden(role: Path) -> None:
 def test_a_playbook_is_a_list_of_plays_with_tags(playbook: Path) -> None:
     for play in read(playbook):
         assert play["name"]
+        if "ansible.builtin.import_playbook" in play:  # what a playbook that site.yml leaves out builds on
+            assert (playbook.parent / play["ansible.builtin.import_playbook"]).is_file()
+            continue
         assert play.get("gather_facts") is False, "facts cost 200 ms a host and play"
         assert play.get("tags"), "each stage can be run alone"
 
