@@ -34,19 +34,19 @@ def predecessor(host: Host, work_root: str, stage: str) -> Receipt:
 def prediction(host: Host, work_root: str, stage: str, needs: List[str]) -> Optional[Outcome]:
     """In check mode: what to report when the stages that this one builds on have not run yet, None where they have."""
     missing = [name for name in needs if Store(host, work_root, name).current_receipt() is None]
-    return predicted(stage, missing) if missing else None
+    return predicted(Store(host, work_root, stage), missing) if missing else None
 
 
-def predicted(stage: str, missing: List[str]) -> Outcome:
+def predicted(store: Store, missing: List[str]) -> Outcome:
     """Return what check mode reports of a stage that waits for what is missing."""
-    action = f"{stage}: would be made once {' and '.join(missing)} is there"
+    action = f"{store.stage}: would be made once {' and '.join(missing)} is there"
     # What those stages leave decides about the inputs; these stand in for them, so that the hosts which get a copy can predict theirs.
     inputs = {"to come": missing}
     values: Dict[str, Any] = {
         "artifact": None,
         "found": "absent",
         "fingerprint": None,
-        "directory": Store(host, work_root, stage).path(fingerprint(inputs)),
+        "directory": store.path(fingerprint(inputs)),
         "inputs": inputs,
         "parents": {},
     }

@@ -147,4 +147,4 @@ def export(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
 def _not_gathered(host: Host, params: Mapping[str, Any]) -> Optional[Outcome]:
     """In check mode: what to report while shards of other hosts have not been brought here, or nothing is trained yet."""
     there = [host.is_file(os.path.join(place, WEIGHTS)) for place in params["shards"].values()]
-    return None if there and all(there) else predicted(STAGE, ["every shard of a trained checkpoint"])
+    return None if there and all(there) else predicted(Store(host, params["work_root"], STAGE), ["every shard"])
