@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 from .errors import CommandError, FleetError, UnparsedError
 from .host import Completed, Host, Runner
+from .progress import PROGRESS
 
 WORKERS = "workers"  # below the work root; role model_weights delivers it
-PROGRESS = ".progress"  # below a stage's directory: the latest progress of what works there, for whoever follows it
 
 
 def call_worker(

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from .errors import FleetError, InputError, VerificationError
 from .host import Host
 from .manifest import FileEntry, Manifest, compare
 from .outcome import Outcome
+from .progress import measured
 from .receipt import Receipt, Store, fingerprint
 from .sync_plan import Plan, Request, make_plan
 from .transfer import ConnectionLost, Source, choose_method, pull
@@ -156,10 +157,17 @@ class Fetcher:
         return method
 
     def _bring(self, files: Mapping[str, FileEntry]) -> str:
-        if not self.local:
-            return self._pull(self._grant(), files)
-        self._copy(files)
-        return "local"
+        total = sum(entry.size for entry in files.values())
+        with measured(self.host, self.store.root, "fetching", total, lambda: self._arrived(files)):
+            if not self.local:
+                return self._pull(self._grant(), files)
+            self._copy(files)
+            return "local"
+
+    def _arrived(self, files: Mapping[str, FileEntry]) -> int:
+        """Return the bytes of these files that are in the sibling."""
+        found = [self.host.stat(self._arrival(path)) for path in files]
+        return sum(one.st_size for one in found if one)
 
     def _grant(self) -> Source:
         source = Source.from_params(self.source)
@@ -197,17 +205,25 @@ class Fetcher:
         A shorter file is kept as a beginning to go on from; one that is long enough and wrong is removed.
         """
         left: Dict[str, FileEntry] = {}
-        for path, entry in files.items():
-            full = self._arrival(path)
-            found = self.host.stat(full)
-            if found and found.st_size == entry.size and self.host.sha256(full) == entry.sha256:
-                make_readable(full)
-                set_time(full, entry.mtime_ns)
-                continue
-            if found and not (keep_parts and found.st_size < entry.size):
-                self.host.remove(full)
-            left[path] = entry
+        looked: List[int] = []
+        total = sum(entry.size for entry in files.values())
+        with measured(self.host, self.store.root, "checking", total, lambda: sum(looked)):
+            for path, entry in files.items():
+                if not self._is_whole(path, entry, keep_parts):
+                    left[path] = entry
+                looked.append(entry.size)
         return left
+
+    def _is_whole(self, path: str, entry: FileEntry, keep_parts: bool) -> bool:
+        full = self._arrival(path)
+        found = self.host.stat(full)
+        if found and found.st_size == entry.size and self.host.sha256(full) == entry.sha256:
+            make_readable(full)
+            set_time(full, entry.mtime_ns)
+            return True
+        if found and not (keep_parts and found.st_size < entry.size):
+            self.host.remove(full)
+        return False
 
     def _drop_strangers(self) -> None:
         """Remove what interrupted runs left: other siblings, and in this one what this plan does not want."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Actions mcore_checkpoint, megatron_dataset and hf_export: start the long work on the host in the background and show how far it is.
+"""Actions mcore_checkpoint, megatron_dataset, hf_export and artifact_sync: start long work in the background and show how far it is.
 
 One look says whether there is anything to do. If there is, the module runs detached from the connection, which may be lost and come
 back; a run of the playbook that was ended meanwhile leaves the work going, and the next one waits for it (the module holds a lock).
@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 LIMIT = 7 * 24 * 3600  # seconds; more than any conversion or preprocessing takes
 RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reported as unreachable
 FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two questions, growing
+SHORT = 256 * 2**20  # bytes; to bring so many or fewer takes a few seconds and is not followed
 STAGES = {
     "mcore_checkpoint": ("checkpoint", "converting"),
     "megatron_dataset": ("dataset", "preprocessing"),
@@ -34,6 +35,8 @@ class ActionModule(ActionBase):
         looked = self._look(variables)
         if self._task.check_mode or looked.get("failed") or not looked.get("changed"):
             return {**result, **looked}
+        if looked.get("bytes_to_fetch", SHORT + 1) <= SHORT:
+            return {**result, **self._execute(variables)}
         return {**result, **self._follow(variables)}
 
     def _name(self) -> str:
@@ -44,18 +47,19 @@ class ActionModule(ActionBase):
         asked = self._task.check_mode
         self._task.check_mode = True
         try:
-            answer: dict[str, Any] = self._execute_module(
-                module_name=self._name(), module_args=dict(self._task.args), task_vars=variables
-            )
-            return answer
+            return self._execute(variables)
         finally:
             self._task.check_mode = asked
 
+    def _execute(self, variables: dict[str, Any], wrap_async: bool = False) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name=self._name(), module_args=dict(self._task.args), task_vars=variables, wrap_async=wrap_async
+        )
+        return answer
+
     def _follow(self, variables: dict[str, Any]) -> dict[str, Any]:
         self._task.async_val = LIMIT
-        started = self._execute_module(
-            module_name=self._name(), module_args=dict(self._task.args), task_vars=variables, wrap_async=True
-        )
+        started = self._execute(variables, wrap_async=True)
         self._task.async_val = 0
         if started.get("failed") or not started.get("ansible_job_id"):
             return dict(started)
@@ -92,7 +96,8 @@ class ActionModule(ActionBase):
             pause = min(1.5 * pause, LONGEST_PAUSE)
 
     def _progress(self) -> str:
-        stage, doing = STAGES[self._name()]
+        fetched = str(self._task.args.get("stage"))
+        stage, doing = STAGES.get(self._name(), (fetched, fetched))
         path = f"{self._task.args.get('work_root')}/{stage}/.progress"
         read = self._low_level_execute_command(f"cat {self._connection._shell.quote(path)}", sudoable=True)
         return progress_line(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
@@ -105,6 +110,7 @@ def progress_line(doing: str, text: str) -> str:
     """Return a worker's progress in words; nothing where it cannot be read."""
     try:
         found = json.loads(text)
+        doing = f"{found['doing']} {doing}" if "doing" in found else doing
         line = f"{doing}, {100 * float(found['progress']):.0f} %" if found["total"] else doing
         line += f", {float(found['done']) / 2**20:.0f} MiB at {float(found['rate']) / 2**20:.0f} MiB/s"
         return line + (f", {float(found['eta_s']):.0f} s left" if found["total"] and found["eta_s"] is not None else "")

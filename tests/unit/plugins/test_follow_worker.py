@@ -19,10 +19,9 @@ LINE = {"progress": 0.42, "done": 42 * 2**20, "total": 100 * 2**20, "unit": "byt
 class Action(follow.ActionModule):  # type: ignore[misc, name-defined]
     """The action with a host that answers from a list."""
 
-    def __init__(self, answers: list[Any], check_mode: bool = False) -> None:
-        self._task = SimpleNamespace(
-            action="mcore_checkpoint", args={"work_root": "/w"}, check_mode=check_mode, async_val=0
-        )
+    def __init__(self, answers: list[Any], check_mode: bool = False, module: str = "mcore_checkpoint") -> None:
+        arguments = {"work_root": "/w", **({"stage": "checkpoint"} if module == "artifact_sync" else {})}
+        self._task = SimpleNamespace(action=module, args=arguments, check_mode=check_mode, async_val=0)
         self.lines: list[str] = []
         self.warnings: list[str] = []
         self._display = SimpleNamespace(display=self.lines.append, warning=self.warnings.append)
@@ -95,6 +94,21 @@ def test_work_is_followed_and_its_result_is_the_modules() -> None:
         *[(status, "status", False, False)] * 3,
         (status, "cleanup", False, False),
     ]
+
+
+def test_a_short_transfer_is_not_followed() -> None:
+    brought = {"changed": True, "method": "rsync"}
+    action = Action([{"changed": True, "bytes_to_fetch": follow.SHORT}, brought], module="artifact_sync")
+    assert run(action) == brought
+    assert action.asked == [("artifact_sync", None, True, False), ("artifact_sync", None, False, False)]
+
+
+def test_a_long_transfer_says_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LINE, "doing", "checking")
+    look, done = {"changed": True, "bytes_to_fetch": follow.SHORT + 1}, {"changed": True, "finished": 1}
+    action = Action([look, {"ansible_job_id": "j1"}, {"finished": 0}, done, {}], module="artifact_sync")
+    assert run(action) == {"changed": True}
+    assert action.lines == ["npu-1: checking checkpoint, 42 %, 42 MiB at 7 MiB/s, 8 s left"]
 
 
 def test_a_lost_connection_is_waited_for() -> None:
