@@ -26,12 +26,13 @@ from .plan_refusals import (
     refuse_no_eod,
     refuse_sequence,
     refuse_unshardable,
+    refuse_validation,
     settle_sizes,
 )
 from .plan_release import check_choice, read_release
 from .plan_search import Fleet, best_choices, suggestions
 from .plan_shape import ModelShape, read_shape
-from .plan_warnings import warn_model, warn_placement, warn_resume, warn_schedule
+from .plan_warnings import warn_model, warn_placement, warn_resume, warn_schedule, warn_validation
 
 __all__ = ["Choice", "Model", "Site", "plan"]
 
@@ -80,6 +81,8 @@ def plan(
     _check_site(site, fleet, findings)
     if site.search and wanted is not None and shape is not None and not findings.refusals:
         wanted = _searched(wanted, shape, fleet, site, findings)
+    if wanted is not None:
+        refuse_validation(wanted, row, findings)
     sizes = _check_fit(wanted, shape, fleet, model, site, findings)
     if wanted is None or shape is None or sizes is None or not row:
         _raise(findings, refused(fleet), [])
@@ -178,6 +181,7 @@ def _check_fit(
     refuse_no_eod(recipe, model.tokenizer, findings)
     refuse_eod_as_pad(recipe, model.tokenizer, findings)
     warn_resume(recipe, findings)
+    warn_validation(recipe, findings)
     if shape is not None:
         refuse_unshardable(shape, recipe, findings)
         refuse_sequence(shape, recipe, model.config, findings)

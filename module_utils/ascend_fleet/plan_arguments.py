@@ -45,6 +45,8 @@ DERIVED_FROM: Mapping[str, str] = {
     "save-interval": "train.save_interval",
     "tokenizer-name-or-path": "the work root",
     "data-path": "the work root",
+    "train-data-path": "dataset.validation",
+    "valid-data-path": "dataset.validation",
     "load": "the work root",
     "save": "the work root",
     "no-shared-storage": "run_plan_shared_storage",
@@ -58,16 +60,19 @@ class Paths:
     load: str
     save: str
     data: str
+    validation: str
     tokenizer: str
 
     @classmethod
     def below(cls, work_root: str, recipe: Recipe) -> Paths:
         """Return the paths through the `current` link of each stage."""
-        prefix = f"{recipe.dataset.name}_{recipe.dataset.train_key}_document"
+        name, ending = recipe.dataset.name, f"{recipe.dataset.train_key}_document"
+        dataset = posixpath.join(work_root, "dataset", "current")
         return cls(
             load=posixpath.join(work_root, "checkpoint", "current"),
             save=posixpath.join(work_root, "run", "current", "checkpoints"),
-            data=posixpath.join(work_root, "dataset", "current", prefix),
+            data=posixpath.join(dataset, f"{name}_{ending}"),
+            validation=posixpath.join(dataset, f"{name}_valid_{ending}"),
             tokenizer=posixpath.join(work_root, "weights", "current"),
         )
 
@@ -82,8 +87,7 @@ def training_arguments(
         *_batches(recipe),
         ("tokenizer-name-or-path", paths.tokenizer),
         *recipe.arguments.items(),
-        ("data-path", paths.data),
-        ("split", recipe.split),
+        *_data(recipe, paths),
         ("no-shared-storage", no_shared_storage or None),
         ("load", paths.load),
         ("save", paths.save),
@@ -133,6 +137,13 @@ def _batches(recipe: Recipe) -> List[Tuple[str, Any]]:
         ("global-batch-size", recipe.global_batch_size),
         ("train-iters", recipe.iterations),
     ]
+
+
+def _data(recipe: Recipe, paths: Paths) -> List[Tuple[str, Any]]:
+    """Return where the documents are: one dataset that upstream divides, or one for each purpose, which takes no split."""
+    if recipe.dataset.validation:
+        return [("train-data-path", paths.data), ("valid-data-path", paths.validation)]
+    return [("data-path", paths.data), ("split", recipe.split)]
 
 
 def render(flags: Sequence[Tuple[str, Any]]) -> List[str]:

@@ -165,6 +165,7 @@ def _dataset(recipe: Recipe) -> Dict[str, Any]:
         "train_key": data.train_key,
         "append_eod": data.append_eod,
         "template": data.template,
+        "validation": data.validation,
     }
 
 

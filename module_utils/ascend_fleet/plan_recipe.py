@@ -46,6 +46,7 @@ class Dataset:
     train_key: str
     append_eod: bool
     template: str = ""  # makes one text of several keys; the one key is then only a name
+    validation: float = 0.0  # share of the records that go into a dataset of their own
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class Recipe:
     def dtype(self) -> str:
         """Data type of the parameters, as the converter names it."""
         return next((name for name in ("bf16", "fp16") if self.arguments.get(name)), "fp32")
+
+    @property
+    def split_for_validation(self) -> float:
+        """Share of the documents that upstream itself sets aside for validation (`split`)."""
+        shares = [float(number) for number in self.split.split(",")] + [0.0]
+        return shares[1] / (sum(shares) or 1.0)
 
     def switched_on(self, flag: str) -> bool:
         """Say whether a switch of upstream's command line is given."""
@@ -216,7 +223,18 @@ class _Reader:
             self._refuse(
                 f"dataset.template makes one text, and dataset.keys is {list(keys)!r}, not the one name of its files."
             )
-        return Dataset(name, keys, train_key, bool(data.get("append_eod", False)), template)
+        return Dataset(name, keys, train_key, bool(data.get("append_eod", False)), template, self.validation())
+
+    def validation(self) -> float:
+        value = self.data["dataset"].get("validation") or 0
+        try:
+            share = float(value)
+        except (TypeError, ValueError):
+            share = -1.0
+        if not 0 <= share < 1:
+            self._refuse(f"dataset.validation is {value!r}, not a share below 1, such as 0.01.")
+            return 0.0
+        return share
 
     def arguments(self) -> Dict[str, Any]:
         """Return flag (without dashes) -> value; a value of false or nothing leaves the flag out."""

@@ -246,6 +246,27 @@ def refuse_eod_as_pad(recipe: Recipe, tokenizer: Optional[Mapping[str, object]],
     )
 
 
+def refuse_validation(recipe: Recipe, release: Mapping[str, object], findings: Findings) -> None:
+    """Refuse a dataset of its own for validation where the release's trainer cannot start with one, or where `split` makes one, too."""
+    share = recipe.dataset.validation
+    if not share:
+        return
+    if recipe.split_for_validation:
+        findings.refuse(
+            "validation",
+            f"dataset.validation {share:g} and train.split {recipe.split} both set documents aside for validation.",
+            "train.split 100,0,0",
+        )
+    if release and not release.get("data_paths_per_split"):
+        findings.refuse(
+            "validation",
+            f"dataset.validation {share:g} needs --valid-data-path, and release {release.get('name')} cannot start with it: it sets "
+            "--data-path itself before Megatron checks that there is one source of data.",
+            f"train.split {100 - 100 * share:g},{100 * share:g},0",
+            "The trainer then sets the last documents of the dataset aside.",
+        )
+
+
 def _token(value: object) -> str:
     """Return a special token's text; tokenizer_config.json has it plain or as the content of a mapping."""
     return str(value.get("content") or "") if isinstance(value, Mapping) else str(value or "")

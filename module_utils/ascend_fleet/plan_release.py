@@ -23,6 +23,7 @@ PASSED = (
     "torch",
     "torch_npu",
     "native_engines",
+    "data_paths_per_split",
 )
 
 

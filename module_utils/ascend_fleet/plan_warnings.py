@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from .plan_findings import Findings
+from .plan_findings import Findings, as_int
 from .plan_hosts import PlanHost
 from .plan_placement import Sizes
 from .plan_recipe import Recipe
@@ -62,6 +62,18 @@ def warn_schedule(recipe: Recipe, sizes: Sizes, findings: Findings) -> None:
             "pipeline-bubble",
             f"{rounds} micro batches a step are fewer than PP {sizes.pp} stages: some stages always wait.",
             f"Use a global batch of at least {recipe.micro_batch_size * sizes.dp * sizes.pp}.",
+        )
+
+
+def warn_validation(recipe: Recipe, findings: Findings) -> None:
+    """Warn about documents that are set aside and never looked at."""
+    if (recipe.dataset.validation or recipe.split_for_validation) and not as_int(
+        recipe.arguments.get("eval-iters", 100)
+    ):
+        findings.warn(
+            "validation",
+            "Documents are set aside for validation, and eval-iters 0 never computes a loss on them.",
+            "Set the argument eval-iters, in batches, and eval-interval.",
         )
 
 

@@ -108,8 +108,8 @@ def _tree(work_root: str) -> str:
 
 
 def _dataset_problems(host: Host, run: Run) -> List[str]:
-    prefix = option(run.arguments, "--data-path")
-    paths = [f"{prefix}.{ending}" for ending in ("bin", "idx")] if prefix else []
+    prefixes = [option(run.arguments, f"--{name}data-path") for name in ("", "train-", "valid-")]
+    paths = [f"{prefix}.{ending}" for prefix in prefixes if prefix for ending in ("bin", "idx")]
     return [f"{path} is absent (--tags preprocessing)" for path in paths if not host.is_file(path)]
 
 

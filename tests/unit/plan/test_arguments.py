@@ -196,3 +196,15 @@ def test_render() -> None:
     flags = [("switch", True), ("none", None), ("number", 1e-05), ("zero", 0), ("list", [1, "b"])]
     assert render(flags) == ["--switch", "--number", "1e-05", "--zero", "0", "--list", "1", "b"]
     assert value_of(["--a", "1", "--end"], "end") == ""
+
+
+def test_documents_for_validation_are_a_dataset_of_their_own_where_the_release_can() -> None:
+    wanted = {"overrides": {"dataset": {"validation": 0.01}}, "row": given.release("26.0.0")}
+    made = given.make(**wanted)
+    arguments, prefix = made["training_arguments"], "/data/ascend-fleet/dataset/current/lab"
+    assert value_of(arguments, "train-data-path") == f"{prefix}_output_document"
+    assert value_of(arguments, "valid-data-path") == f"{prefix}_valid_output_document"
+    assert not {"--data-path", "--split"} & set(arguments)
+    assert made["dataset"]["validation"] == 0.01
+    assert any("eval-iters 0 never computes a loss" in text for text in made["warnings"])
+    assert not any("eval-iters" in text for text in given.make(**wanted, arguments={"eval-iters": 2})["warnings"])

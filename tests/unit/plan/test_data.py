@@ -30,6 +30,7 @@ ROW: dict[str, type] = {
     "launch": str,
     "converter": dict,
     "native_engines": list,
+    "data_paths_per_split": bool,
 }
 
 

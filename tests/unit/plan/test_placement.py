@@ -48,6 +48,7 @@ def test_the_labs_plan() -> None:
         "train_key": "output",
         "append_eod": False,
         "template": "",
+        "validation": 0.0,
     }
     assert made["problems"] == []
 

@@ -155,6 +155,27 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "which upstream pads with, as the tokenizer has no pad_token",
         "dataset.append_eod false, or reset-position-ids",
     ),
+    "documents for validation, which the release cannot use": (
+        {"overrides": {"dataset": {"validation": 0.01}}},
+        "validation",
+        "release 2.0.0 cannot start with it",
+        "train.split 99,1,0",
+    ),
+    "documents for validation, twice": (
+        {
+            "overrides": {"dataset": {"validation": 0.01}, "split": "90,10"},
+            "row": given.release("26.0.0"),
+        },
+        "validation",
+        "dataset.validation 0.01 and train.split 90,10 both set documents aside",
+        "train.split 100,0,0",
+    ),
+    "not a share": (
+        {"overrides": {"dataset": {"validation": 5}}},
+        "recipe-value",
+        "dataset.validation is 5, not a share below 1",
+        "",
+    ),
     "unequal hosts": (
         {"fleet": [*given.hosts(1), {**given.hosts(2)[1], "npus": [1, 2, 3]}]},
         "hosts-unequal",

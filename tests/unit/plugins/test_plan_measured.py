@@ -68,20 +68,43 @@ def test_not_the_hosts() -> None:
         plan_measured("a", {}, "npus", "net")
 
 
-TRAIN = {"seq_length": 128, "global_batch_size": 16, "iterations": 20}
+PLAN = {
+    "train": {"seq_length": 128, "global_batch_size": 16, "iterations": 20, "split": "100,0,0"},
+    "dataset": {"name": "lab", "train_key": "output"},
+}
+
+
+def doubts(tokens: int, warnings: tuple[str, ...] = (), **train: Any) -> list[str]:
+    worker = {"keys": {"output": {"tokens": tokens}, "other": {"tokens": 1}}, "warnings": list(warnings)}
+    plan = {**PLAN, "train": {**PLAN["train"], **train}}
+    found: list[str] = plan_dataset(plan, {"artifact": {"made_with": {"worker": worker}}})
+    return found
 
 
 def test_a_small_dataset_is_warned_about_with_the_numbers() -> None:
-    assert plan_dataset({"train": TRAIN}, 128 * 320 + 1) == []
-    assert plan_dataset({"train": TRAIN}, 128 * 100 + 1) == [
-        "20 iterations of 16 samples go 3.2 times through the 100 samples of this dataset."
+    assert doubts(128 * 320 + 1) == []
+    assert doubts(128 * 100 + 1) == [
+        "20 iterations of 16 samples go 3.2 times through the 100 samples of this dataset (12801 tokens)."
     ]
-    few = plan_dataset({"train": TRAIN}, 128 * 10 + 1)
+    few = doubts(128 * 10 + 1)
     assert few[0].startswith("1281 tokens make 10 samples of 128, fewer than a global batch of 16")
     assert "32.0 times" in few[1]
-    assert len(plan_dataset({"train": TRAIN}, 0)) == 1
+    assert len(doubts(0)) == 1
+
+
+def test_only_the_part_that_is_trained_on_counts() -> None:
+    assert doubts(128 * 640 + 2, split="50,50") == []
+    assert "2.0 times through the 160 samples" in doubts(128 * 640 + 4, split="25,75,0")[0]
+
+
+def test_what_the_builder_warned_about_is_said_again() -> None:
+    assert doubts(10**6, ("keys are out of step",)) == ["Dataset lab: keys are out of step."]
+
+
+def test_a_dataset_that_is_only_predicted() -> None:
+    assert plan_dataset(PLAN, {"artifact": None}) == []
 
 
 def test_not_a_plan() -> None:
     with pytest.raises(AnsibleFilterError, match="needs the run plan"):
-        plan_dataset({}, 5)
+        plan_dataset({}, {})
