@@ -14,11 +14,8 @@ description:
     are absent or wrong, verifies every one that arrived by its SHA-256, leaves a receipt and switches C(current).
   - Files go over rsync, or over a tar stream where one side has no rsync. Both go on where an interrupted transfer ended.
   - Files whose content the artifact in use already has are shared with it and not sent again.
+extends_documentation_fragment: [fleet.work_root, fleet.verify]
 options:
-  work_root:
-    description: Work root of this host.
-    type: path
-    required: true
   stage:
     description: Directory below the work root.
     type: str
@@ -45,11 +42,6 @@ options:
     description: Fingerprints of the artifacts that this one was made from, by stage.
     type: dict
     default: {}
-  verify:
-    description: How present files are looked at. V(stat) by size and time, V(content) by hash.
-    type: str
-    choices: [stat, content]
-    default: stat
   method:
     description: V(auto) takes rsync where both sides have it.
     type: str
@@ -175,6 +167,7 @@ seconds:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import VERIFY, WORK_ROOT
 from ansible.module_utils.ascend_fleet.sync import sync_artifact
 
 SOURCE = {
@@ -189,14 +182,14 @@ SOURCE = {
 }
 
 ARGUMENTS = {
-    "work_root": {"type": "path", "required": True},
+    **WORK_ROOT,
+    **VERIFY,
     "stage": {"type": "str", "required": True},
     "manifest": {"type": "dict", "required": True},
     "directories": {"type": "list", "elements": "str", "default": []},
     "patterns": {"type": "list", "elements": "str", "default": []},
     "inputs": {"type": "dict", "default": {}},
     "parents": {"type": "dict", "default": {}},
-    "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
     "method": {"type": "str", "choices": ["auto", "rsync", "tar"], "default": "auto"},
     "local": {"type": "bool", "default": False},
     "source": {"type": "dict", "options": SOURCE},

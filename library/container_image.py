@@ -11,6 +11,7 @@ description:
   - Brings an image to the engine of this server where no image has the wanted id, from an archive made by C(docker save) or from a registry
     by digest, gives it the wanted name, and verifies that the name stands for that id afterwards.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.docker]
 options:
   reference:
     description: Name that the image has, or gets, on this server.
@@ -36,10 +37,6 @@ options:
     description: With O(source=registry), the digest C(sha256:...) of the image in its registry.
     type: str
     default: ''
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
 attributes:
   check_mode:
     support: full
@@ -107,18 +104,19 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.image import ensure_image
+from ansible.module_utils.ascend_fleet.options import DOCKER
 
 
 def main() -> None:
     """Run the module."""
     run_module(
         {
+            **DOCKER,
             "reference": {"type": "str", "required": True},
             "source": {"type": "str", "choices": ["archive", "registry"], "default": "archive"},
             "ids": {"type": "list", "elements": "str", "default": []},
             "archive": {"type": "path", "default": ""},
             "digest": {"type": "str", "default": ""},
-            "docker_cli": {"type": "str", "default": "docker"},
         },
         ensure_image,
     )

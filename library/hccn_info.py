@@ -12,42 +12,13 @@ description:
     C(/etc/hccn.conf), in one call.
   - A port that is down does not fail the module. It is a finding, so that the findings of all servers can be reported together.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.hccn, fleet.reads]
 options:
   npus:
     description: Physical ids of the NPUs to look at. Without any, all that have a device node.
     type: list
     elements: int
     default: []
-  hccn_tool:
-    description: Name or path of the tool; the driver's own directory is looked into as well.
-    type: str
-    default: hccn_tool
-  hccn_conf:
-    description: The file with the addresses that are set at start and that HCCL reads.
-    type: path
-    default: /etc/hccn.conf
-  timeout:
-    description: Seconds that one call of the tool may take before it is ended and reported.
-    type: float
-    default: 20
-  optical:
-    description: Also read the values of the optical modules, and compare them with the thresholds that the modules name.
-    type: bool
-    default: false
-  mtu:
-    description: Also read the MTU of the ports.
-    type: bool
-    default: false
-attributes:
-  check_mode:
-    support: full
-    description: Only reads.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Only reads.
 """
 
 EXAMPLES = r"""
@@ -149,18 +120,15 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.hccn_info import hccn_info
+from ansible.module_utils.ascend_fleet.options import HCCN
 
 
 def main() -> None:
     """Run the module."""
     run_module(
         {
+            **HCCN,
             "npus": {"type": "list", "elements": "int", "default": []},
-            "hccn_tool": {"type": "str", "default": "hccn_tool"},
-            "hccn_conf": {"type": "path", "default": "/etc/hccn.conf"},
-            "timeout": {"type": "float", "default": 20},
-            "optical": {"type": "bool", "default": False},
-            "mtu": {"type": "bool", "default": False},
         },
         hccn_info,
     )

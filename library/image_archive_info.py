@@ -13,6 +13,7 @@ description:
   - A plain tar is read in milliseconds whatever its size. A compressed one has to be read whole; what was found is then kept in a hidden
     file beside it, where that directory can be written.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.reads]
 options:
   archive:
     description: The archive, on the host that the module runs on.
@@ -22,16 +23,6 @@ options:
     description: Name of the wanted image. An archive with one image only is taken under whatever name.
     type: str
     required: true
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing; without check mode a cache for compressed archives may be written.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
-  idempotent:
-    support: full
-    description: Reads only.
 """
 
 EXAMPLES = r"""

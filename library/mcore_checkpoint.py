@@ -15,24 +15,8 @@ description:
     tensor, whatever its exit status.
   - Of a damaged result only the damaged shards are made again.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.engine, fleet.verify, fleet.converges]
 options:
-  work_root:
-    description: The directory on the server that everything derives from; the same path inside the container.
-    type: path
-    required: true
-  container:
-    description: Name of the running training container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts that are sourced in the container before the worker starts.
-    type: list
-    elements: str
-    default: []
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   tp:
     description: Tensor-parallel size.
     type: int
@@ -55,18 +39,6 @@ options:
     description: The vocabulary is padded to a multiple of this times O(tp), by repeating its last row.
     type: int
     default: 1
-  engine:
-    description:
-      - V(native) converts with this project's worker, V(upstream) with the pinned release's script.
-      - V(auto) is native wherever that is proven to give upstream's tensors (dense Qwen2, Qwen2.5 and Llama), else upstream.
-    type: str
-    choices: [auto, native, upstream]
-    default: auto
-  native_families:
-    description: Model types for which the native engine was compared with this release; V(auto) is native for these alone.
-    type: list
-    elements: str
-    default: [qwen2, llama]
   converter_dialect:
     description: Command line of the release's converter; needed by the upstream engine alone, which knows C(convert_ckpt).
     type: str
@@ -75,26 +47,11 @@ options:
     description: What upstream's converter calls this model; needed by the upstream engine alone.
     type: str
     default: ""
-  stall_seconds:
-    description: Upstream's script is ended when it has neither computed nor read nor written for so long.
-    type: int
-    default: 180
   workers:
     description: Ranks that the native engine writes at the same time.
     type: int
     default: 2
-  verify:
-    description: How an existing result is compared with its manifest, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
 attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the inputs before and after.
   idempotent:
     support: full
     description: Converts only when an input changed or the result is damaged.
@@ -148,28 +105,25 @@ actions:
 
 from ansible.module_utils.ascend_fleet.conversion import convert
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import CONTAINER, ENGINE, VERIFY, WORK_ROOT
 
 
 def main() -> None:
     """Run the module."""
     run_module(
         {
-            "work_root": {"type": "path", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
-            "docker_cli": {"type": "str", "default": "docker"},
+            **WORK_ROOT,
+            **CONTAINER,
+            **ENGINE,
+            **VERIFY,
             "tp": {"type": "int", "required": True},
             "pp": {"type": "int", "required": True},
             "layers_per_stage": {"type": "list", "elements": "int", "default": []},
             "dtype": {"type": "str", "choices": ["bf16", "fp16", "fp32"], "default": "bf16"},
             "vocab_divisible_by": {"type": "int", "default": 1},
-            "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
-            "native_families": {"type": "list", "elements": "str", "default": ["qwen2", "llama"]},
             "converter_dialect": {"type": "str", "default": "convert_ckpt"},
             "model_type_hf": {"type": "str", "default": ""},
-            "stall_seconds": {"type": "int", "default": 180},
             "workers": {"type": "int", "default": 2},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         convert,
     )

@@ -14,24 +14,8 @@ description:
     inside the training container. What upstream's engine leaves is read back and compared with the corpus document by document.
   - Makes datasets for pretraining only.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.engine, fleet.verify, fleet.converges]
 options:
-  work_root:
-    description: The directory on the server that everything derives from; the same path inside the container.
-    type: path
-    required: true
-  container:
-    description: Name of the running training container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts that are sourced in the container before the worker starts.
-    type: list
-    elements: str
-    default: []
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   name:
     description: First part of the file names, C(<name>_<key>_document.bin).
     type: str
@@ -65,38 +49,11 @@ options:
     description: What the dataset is for. Anything but V(pretraining) is refused with the reason.
     type: str
     default: pretraining
-  engine:
-    description:
-      - V(native) builds with this project's worker, V(upstream) with the pinned release's script.
-      - V(auto) is native for the models for which that is proven to give upstream's bytes, else upstream.
-    type: str
-    choices: [auto, native, upstream]
-    default: auto
-  native_families:
-    description: Model types for which the native engine was compared with this release; V(auto) is native for these alone.
-    type: list
-    elements: str
-    default: [qwen2, llama]
-  stall_seconds:
-    description: Upstream's script is ended when it has neither computed nor read nor written for so long.
-    type: int
-    default: 180
   workers:
     description: Number of processes that tokenize.
     type: int
     default: 4
-  verify:
-    description: How an existing result is compared with its manifest, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
 attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the inputs before and after.
   idempotent:
     support: full
     description: Preprocesses only when an input changed or the result is damaged.
@@ -159,16 +116,17 @@ actions:
 
 from ansible.module_utils.ascend_fleet.corpus import preprocess
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import CONTAINER, ENGINE, VERIFY, WORK_ROOT
 
 
 def main() -> None:
     """Run the module."""
     run_module(
         {
-            "work_root": {"type": "path", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
-            "docker_cli": {"type": "str", "default": "docker"},
+            **WORK_ROOT,
+            **CONTAINER,
+            **ENGINE,
+            **VERIFY,
             "name": {"type": "str", "required": True},
             "json_keys": {"type": "list", "elements": "str", "required": True, "no_log": False},
             "append_eod": {"type": "bool", "default": False},
@@ -176,11 +134,7 @@ def main() -> None:
             "validation": {"type": "float", "default": 0.0},
             "skip_bad": {"type": "int", "default": 0},
             "task": {"type": "str", "default": "pretraining"},
-            "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
-            "native_families": {"type": "list", "elements": "str", "default": ["qwen2", "llama"]},
-            "stall_seconds": {"type": "int", "default": 180},
             "workers": {"type": "int", "default": 4},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         preprocess,
     )

@@ -13,6 +13,7 @@ description:
     absent, is avoided by looking at every device and every source first; all that is wrong is named at once.
   - After each start of the container a program is run in it once, which loads torch_npu and counts the NPUs.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.docker]
 options:
   name:
     description: Name of the container.
@@ -26,10 +27,6 @@ options:
     description: Physical ids of the NPUs. In the container they have dense logical ids from 0 on.
     type: list
     elements: int
-    required: true
-  work_root:
-    description: The directory on the server that everything derives from. The receipt of the look from inside is kept below it.
-    type: path
     required: true
   device_directory:
     description: Directory of the device nodes on the server.
@@ -131,10 +128,6 @@ options:
     description: Replace a container of that name that was not made by this module.
     type: bool
     default: false
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
 attributes:
   check_mode:
     support: full
@@ -222,6 +215,7 @@ actions:
 
 from ansible.module_utils.ascend_fleet.docker_container import ensure_container
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import DOCKER, WORK_ROOT
 
 MOUNT = {
     "source": {"type": "path", "required": True},
@@ -232,10 +226,11 @@ MOUNT = {
     "create": {"type": "bool", "default": False},
 }
 ARGUMENTS = {
+    **WORK_ROOT,
+    **DOCKER,
     "name": {"type": "str", "required": True},
     "image": {"type": "str", "required": True},
     "npus": {"type": "list", "elements": "int", "required": True},
-    "work_root": {"type": "path", "required": True},
     "device_directory": {"type": "path", "default": "/dev"},
     "manager_devices": {"type": "list", "elements": "str", "default": ["davinci_manager", "devmm_svm", "hisi_hdc"]},
     "npu_smi": {
@@ -257,7 +252,6 @@ ARGUMENTS = {
     "env_scripts": {"type": "list", "elements": "str", "default": []},
     "python": {"type": "str", "default": "python"},
     "replace_foreign": {"type": "bool", "default": False},
-    "docker_cli": {"type": "str", "default": "docker"},
 }
 
 

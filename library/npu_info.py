@@ -13,52 +13,7 @@ description:
   - A sick, absent or busy chip does not fail the module. It is a finding, so that the findings of all servers can be reported together.
   - Zero chips is always a finding, with the likely causes in order.
 author: ascend-fleet contributors (@ascend-fleet)
-options:
-  npu_smi:
-    description: Name or path of the tool npu-smi.
-    type: str
-    default: npu-smi
-  timeout:
-    description: Seconds that one call of the tool may take before it is ended and reported.
-    type: float
-    default: 20
-  expected_chips:
-    description:
-      - Physical ids (N of C(/dev/davinciN)) that have to be there, healthy and free.
-      - Without any, every chip found has to be healthy, and processes on them are only reported.
-    type: list
-    elements: int
-    default: []
-  allowed_container:
-    description: Name of the container that may hold the expected chips.
-    type: str
-    default: ""
-  minimum_driver:
-    description: Oldest driver version that will do, for example V(25.0.rc1). Empty takes any.
-    type: str
-    default: ""
-  docker_cli:
-    description: Docker or a command-line tool compatible with it; asked only when a container holds an NPU.
-    type: str
-    default: docker
-  details:
-    description:
-      - What else to ask each chip or card for, one call of the tool each. V(ecc) finds uncorrectable memory errors, V(board) firmware that
-        differs between cards, V(memory) and V(usages) a capacity that differs from the table's.
-    type: list
-    elements: str
-    choices: [board, ecc, memory, usages]
-    default: []
-attributes:
-  check_mode:
-    support: full
-    description: Only reads.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Only reads.
+extends_documentation_fragment: [fleet.npu, fleet.reads]
 """
 
 EXAMPLES = r"""
@@ -190,27 +145,12 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.npu import npu_info
+from ansible.module_utils.ascend_fleet.options import NPU
 
 
 def main() -> None:
     """Run the module."""
-    run_module(
-        {
-            "npu_smi": {"type": "str", "default": "npu-smi"},
-            "timeout": {"type": "float", "default": 20},
-            "expected_chips": {"type": "list", "elements": "int", "default": []},
-            "allowed_container": {"type": "str", "default": ""},
-            "minimum_driver": {"type": "str", "default": ""},
-            "docker_cli": {"type": "str", "default": "docker"},
-            "details": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["board", "ecc", "memory", "usages"],
-                "default": [],
-            },
-        },
-        npu_info,
-    )
+    run_module(NPU, npu_info)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ description:
     C(port_listener) answers on the other servers. All side by side, in one call.
   - What is not reached does not fail the module; each attempt is a row of the result.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.reads]
 options:
   pings:
     description: From which NPU of this server to ping what.
@@ -65,16 +66,6 @@ options:
     description: Seconds for one ping command or one connection.
     type: float
     default: 10
-attributes:
-  check_mode:
-    support: full
-    description: Only reads.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Only reads.
 """
 
 EXAMPLES = r"""

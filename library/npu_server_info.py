@@ -12,56 +12,8 @@ description:
     network interface). A task costs more than all of these looks together, so that a fleet is checked with one.
   - What is wrong does not fail the module. It is a finding, so that the findings of all servers can be reported together.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.npu, fleet.hccn, fleet.reads]
 options:
-  npu_smi:
-    description: Name or path of the tool npu-smi.
-    type: str
-    default: npu-smi
-  hccn_tool:
-    description: Name or path of the tool hccn_tool; the driver's own directory is looked into as well.
-    type: str
-    default: hccn_tool
-  hccn_conf:
-    description: The file with the addresses that are set at start and that HCCL reads.
-    type: path
-    default: /etc/hccn.conf
-  timeout:
-    description: Seconds that one call of a tool may take before it is ended and reported.
-    type: float
-    default: 20
-  expected_chips:
-    description:
-      - Physical ids (N of C(/dev/davinciN)) that have to be there, healthy and free.
-      - Without any, every chip found has to be healthy, and processes on them are only reported.
-    type: list
-    elements: int
-    default: []
-  allowed_container:
-    description: Name of the container that may hold the expected chips.
-    type: str
-    default: ""
-  minimum_driver:
-    description: Oldest driver version that will do, for example V(25.0.rc1). Empty takes any.
-    type: str
-    default: ""
-  docker_cli:
-    description: Docker or a command-line tool compatible with it; asked only when a container holds an NPU.
-    type: str
-    default: docker
-  details:
-    description: What else to ask each chip or card for, see C(npu_info).
-    type: list
-    elements: str
-    choices: [board, ecc, memory, usages]
-    default: []
-  optical:
-    description: Also read the values of the optical modules, and compare them with the thresholds that the modules name.
-    type: bool
-    default: false
-  mtu:
-    description: Also read the MTU of the NPUs' ports.
-    type: bool
-    default: false
   interface:
     description: Network interface of the server that the job uses; empty looks at none.
     type: str
@@ -74,16 +26,6 @@ options:
     description: The directory on the server that everything derives from, to look for unfinished training runs; empty does not.
     type: str
     default: ""
-attributes:
-  check_mode:
-    support: full
-    description: Only reads.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Only reads.
 """
 
 EXAMPLES = r"""
@@ -179,26 +121,16 @@ actions:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import HCCN, NPU
 from ansible.module_utils.ascend_fleet.server_info import server_info
-
-KINDS = ["board", "ecc", "memory", "usages"]
 
 
 def main() -> None:
     """Run the module."""
     run_module(
         {
-            "npu_smi": {"type": "str", "default": "npu-smi"},
-            "hccn_tool": {"type": "str", "default": "hccn_tool"},
-            "hccn_conf": {"type": "path", "default": "/etc/hccn.conf"},
-            "timeout": {"type": "float", "default": 20},
-            "expected_chips": {"type": "list", "elements": "int", "default": []},
-            "allowed_container": {"type": "str", "default": ""},
-            "minimum_driver": {"type": "str", "default": ""},
-            "docker_cli": {"type": "str", "default": "docker"},
-            "details": {"type": "list", "elements": "str", "choices": KINDS, "default": []},
-            "optical": {"type": "bool", "default": False},
-            "mtu": {"type": "bool", "default": False},
+            **NPU,
+            **HCCN,
             "interface": {"type": "str", "default": ""},
             "sent_at": {"type": "float", "default": 0},
             "work_root": {"type": "str", "default": ""},

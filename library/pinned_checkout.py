@@ -14,6 +14,7 @@ description:
     the checkout and directories that are no repository are moved aside. Everything else that is untracked stays where it is.
   - What is saved lies in C(.saved) below O(root).
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.docker]
 options:
   root:
     description: Directory of the trees; the same path on the server and in the container.
@@ -40,10 +41,6 @@ options:
     description: Name of the running container that has git.
     type: str
     required: true
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
 attributes:
   check_mode:
     support: full
@@ -104,6 +101,7 @@ actions:
 
 from ansible.module_utils.ascend_fleet.checkout import ensure_checkouts
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import DOCKER
 
 KEEP = ["model_from_hf", "model_weights", "dataset", "ckpt", "logs"]
 
@@ -112,13 +110,13 @@ def main() -> None:
     """Run the module."""
     run_module(
         {
+            **DOCKER,
             "root": {"type": "path", "required": True},
             "mirror": {"type": "path", "required": True},
             "commits": {"type": "dict", "required": True},
             "branches": {"type": "dict", "default": {}},
             "keep": {"type": "list", "elements": "str", "default": KEEP},
             "container": {"type": "str", "required": True},
-            "docker_cli": {"type": "str", "default": "docker"},
         },
         ensure_checkouts,
     )

@@ -14,24 +14,8 @@ description:
     and computes the logits of a few tokens. On an NPU where there is one, else on the CPU; a model that does not fit is compared by
     structure alone.
   - The answer is kept beside the weights. A second run with the same weights and the same image does not load them again.
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.reads]
 options:
-  work_root:
-    description: Work root of the server; the same path inside the container.
-    type: path
-    required: true
-  container:
-    description: Name of the training container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts of the container's image.
-    type: list
-    elements: str
-    default: []
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   device:
     description: Where to load. V(meta) only compares structure.
     type: str
@@ -45,16 +29,6 @@ options:
     description: Load pickled weights, which can run code.
     type: bool
     default: false
-attributes:
-  check_mode:
-    support: full
-    description: The module only reads. In check mode it does not load a model, but tells what is known.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
-  idempotent:
-    support: full
-    description: The module only reads.
 author:
   - ascend-fleet contributors (@ascend-fleet)
 """
@@ -124,6 +98,7 @@ finite:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import CONTAINER, WORK_ROOT
 from ansible.module_utils.ascend_fleet.weights_model import show_model
 
 
@@ -131,10 +106,8 @@ def main() -> None:
     """Show the model."""
     run_module(
         {
-            "work_root": {"type": "path", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
-            "docker_cli": {"type": "str", "default": "docker"},
+            **WORK_ROOT,
+            **CONTAINER,
             "device": {"type": "str", "choices": ["auto", "cpu", "npu", "meta"], "default": "auto"},
             "trust_remote_code": {"type": "bool", "default": False},
             "allow_pickle": {"type": "bool", "default": False},

@@ -10,21 +10,7 @@ short_description: Read the receipts of the artifacts in use on a host
 description:
   - Returns what each stage left beside its artifact, in the order of the pipeline. Reads only; a stage without a receipt is left out.
 author: ascend-fleet contributors (@ascend-fleet)
-options:
-  work_root:
-    description: The directory on the server that everything derives from.
-    type: path
-    required: true
-attributes:
-  check_mode:
-    support: full
-    description: Never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
-  idempotent:
-    support: full
-    description: Never changes anything.
+extends_documentation_fragment: [fleet.work_root, fleet.reads]
 """
 
 EXAMPLES = r"""
@@ -65,12 +51,13 @@ receipts:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import WORK_ROOT
 from ansible.module_utils.ascend_fleet.receipts_on_host import gather
 
 
 def main() -> None:
     """Run the module."""
-    run_module({"work_root": {"type": "path", "required": True}}, gather)
+    run_module(WORK_ROOT, gather)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,8 @@ description:
   - A run that logs another first loss did not start from these weights, or reads other data.
   - The answer is kept under V(reference/) of the work root and computed again only when something that decides about it changed.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify, fleet.converges]
 options:
-  work_root:
-    description: The directory on the server that everything derives from; the same path inside the container.
-    type: path
-    required: true
-  container:
-    description: Name of the running training container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts that are sourced in the container before the worker starts.
-    type: list
-    elements: str
-    default: []
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   plan:
     description: The run plan.
     type: dict
@@ -46,18 +30,7 @@ options:
     type: str
     choices: [auto, cpu, npu]
     default: auto
-  verify:
-    description: How a kept answer is compared with its manifest, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
 attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the inputs before and after.
   idempotent:
     support: full
     description: Computes only when an input changed.
@@ -106,6 +79,7 @@ actions:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import CONTAINER, VERIFY, WORK_ROOT
 from ansible.module_utils.ascend_fleet.reference import reference
 
 
@@ -113,14 +87,12 @@ def main() -> None:
     """Run the module."""
     run_module(
         {
-            "work_root": {"type": "path", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
-            "docker_cli": {"type": "str", "default": "docker"},
+            **WORK_ROOT,
+            **CONTAINER,
+            **VERIFY,
             "plan": {"type": "dict", "required": True},
             "samples": {"type": "int", "default": 0},
             "device": {"type": "str", "choices": ["auto", "cpu", "npu"], "default": "auto"},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         reference,
     )

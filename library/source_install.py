@@ -12,6 +12,7 @@ description:
     without any network, imports every package there and compares where it comes from, and leaves a receipt with the versions in O(root).
   - A container that was created anew gets the install again and nothing else.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.container]
 options:
   root:
     description: Directory of the trees MindSpeed-LLM, MindSpeed and Megatron-LM; the same path on the server and in the container.
@@ -21,15 +22,6 @@ options:
     description: Full commit of each tree by name; part of the receipt.
     type: dict
     required: true
-  container:
-    description: Name of the running container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts that are sourced in the container.
-    type: list
-    elements: str
-    default: []
   python:
     description: Python of the container.
     type: str
@@ -44,10 +36,6 @@ options:
     type: str
     choices: [stat, content]
     default: stat
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
 attributes:
   check_mode:
     support: full
@@ -90,6 +78,7 @@ actions:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import CONTAINER
 from ansible.module_utils.ascend_fleet.source_tree import install_sources
 
 
@@ -97,14 +86,12 @@ def main() -> None:
     """Run the module."""
     run_module(
         {
+            **CONTAINER,
             "root": {"type": "path", "required": True},
             "commits": {"type": "dict", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "str", "default": "python"},
             "wheels": {"type": "path", "default": ""},
             "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
-            "docker_cli": {"type": "str", "default": "docker"},
         },
         install_sources,
     )

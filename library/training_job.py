@@ -16,6 +16,7 @@ description:
   - A run that ended early is resumed from its last checkpoint that is complete on all hosts, if it holds optimizer state. A run that left
     something is never given up for other inputs unless O(new_run) asks for it.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify]
 options:
   state:
     description:
@@ -28,27 +29,10 @@ options:
     type: str
     choices: [permitted, started, finished, stopped]
     default: started
-  work_root:
-    description: The directory on the server that everything derives from; the same path inside the container.
-    type: path
-    required: true
   host:
     description: Name of this host in the run plan.
     type: str
     required: true
-  container:
-    description: Name of the running training container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts that are sourced in the container before the supervisor starts.
-    type: list
-    elements: str
-    default: []
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   plan:
     description: The run plan. Needed except for O(state=stopped).
     type: dict
@@ -105,11 +89,6 @@ options:
       - Without the action plugin it has no effect.
     type: int
     default: 0
-  verify:
-    description: How the files of a finished run are compared with its receipt, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
 attributes:
   check_mode:
     support: full
@@ -214,6 +193,7 @@ actions:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import CONTAINER, VERIFY, WORK_ROOT
 from ansible.module_utils.ascend_fleet.training_job import settle
 
 
@@ -221,12 +201,11 @@ def main() -> None:
     """Run the module."""
     run_module(
         {
+            **WORK_ROOT,
+            **CONTAINER,
+            **VERIFY,
             "state": {"type": "str", "choices": ["permitted", "started", "finished", "stopped"], "default": "started"},
-            "work_root": {"type": "path", "required": True},
             "host": {"type": "str", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
-            "docker_cli": {"type": "str", "default": "docker"},
             "plan": {"type": "dict"},
             "fleet": {"type": "list", "elements": "dict", "default": []},
             "reference_loss": {"type": "float"},
@@ -240,7 +219,6 @@ def main() -> None:
             "wait": {"type": "int", "default": 20},
             "seen": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 0},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         settle,
     )

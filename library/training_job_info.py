@@ -11,11 +11,8 @@ description:
   - With a plan it looks at the run that the plan asks for, and at what stands against starting it here.
   - Without a plan it looks at the run that is in use on this host, whatever it is.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.docker, fleet.verify, fleet.reads]
 options:
-  work_root:
-    description: The directory on the server that everything derives from.
-    type: path
-    required: true
   host:
     description: Name of this host in the run plan.
     type: str
@@ -24,28 +21,9 @@ options:
     description: Name of the training container. Needed together with O(plan).
     type: str
     default: ""
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   plan:
     description: The run plan.
     type: dict
-  verify:
-    description: How the files of a finished run are compared with its receipt, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing. In check mode stages that have not run yet are told in RV(missing) instead of being an error.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
 """
 
 EXAMPLES = r"""
@@ -97,6 +75,7 @@ missing:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import DOCKER, VERIFY, WORK_ROOT
 from ansible.module_utils.ascend_fleet.training_look import job_info
 
 
@@ -104,12 +83,12 @@ def main() -> None:
     """Run the module."""
     run_module(
         {
-            "work_root": {"type": "path", "required": True},
+            **WORK_ROOT,
+            **DOCKER,
+            **VERIFY,
             "host": {"type": "str", "required": True},
             "container": {"type": "str", "default": ""},
-            "docker_cli": {"type": "str", "default": "docker"},
             "plan": {"type": "dict"},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         job_info,
     )

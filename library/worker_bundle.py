@@ -13,11 +13,8 @@ description:
   - Keeps C(<work_root>/workers/) equal to the project's own C(workers/). These programs run inside the training container, where torch is.
   - The action plugin of the same name reads the files on the controller, so a task gives O(work_root) only. Files that are no longer
     part are removed.
+extends_documentation_fragment: [fleet.work_root]
 options:
-  work_root:
-    description: Work root of the server.
-    type: path
-    required: true
   files:
     description: Text of each program by file name. Filled in by the action plugin.
     type: dict
@@ -60,12 +57,13 @@ fingerprint:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
+from ansible.module_utils.ascend_fleet.options import WORK_ROOT
 from ansible.module_utils.ascend_fleet.worker_files import deliver_workers
 
 
 def main() -> None:
     """Deliver the programs."""
-    run_module({"work_root": {"type": "path", "required": True}, "files": {"type": "dict"}}, deliver_workers)
+    run_module({**WORK_ROOT, "files": {"type": "dict"}}, deliver_workers)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -14,10 +14,10 @@ from .outcome import Outcome
 Action = Callable[[Host, Dict[str, Any], bool], Outcome]
 
 
-def run_module(argument_spec: Dict[str, Any], action: Action, **settings: Any) -> None:
+def run_module(argument_spec: Mapping[str, Any], action: Action, **settings: Any) -> None:
     """Run `action(host, parameters, check_mode)` as an Ansible module that supports check mode."""
     module = AnsibleModule(  # type: ignore[no-untyped-call]  # ansible-core is untyped
-        argument_spec=argument_spec, supports_check_mode=True, **settings
+        argument_spec=dict(argument_spec), supports_check_mode=True, **settings
     )
     try:
         outcome = action(Host(), module.params, module.check_mode)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run ansible-test's validate-modules on library/: documentation and argument_spec must say the same.
 
-It wants a collection, so a throw-away one is built from library/ and module_utils/ with the imports rewritten.
+It wants a collection, so a throw-away one is built from library/, module_utils/ and the documentation they share, with the imports
+and the names of that documentation rewritten.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,13 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = Path(ansible_test.__file__).parent / "_util" / "controller" / "sanity" / "validate-modules"
 NAME = "local/ascend_fleet"
 # The licence stands in the SPDX line, not in the long form that ansible's own collections need.
+ROOMS = {"library": "modules", "module_utils": "module_utils", "plugins/doc_fragments": "doc_fragments"}
+FRAGMENTS = re.compile(r"^extends_documentation_fragment: .*$", re.MULTILINE)
 LEFT_OUT = ("missing-gplv3-license",)
 
 
 def build_collection(parent: Path) -> Path:
     """Copy the modules into a collection below `parent` and return its root."""
     root = parent / "ansible_collections" / NAME
-    for source, target in (("library", "modules"), ("module_utils", "module_utils")):
+    for source, target in ROOMS.items():
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / source, root / "plugins" / target, ignore=ignored)
     for path in root.rglob("*.py"):
@@ -33,7 +37,10 @@ def build_collection(parent: Path) -> Path:
             "ansible.module_utils.ascend_fleet",
             "ansible_collections.local.ascend_fleet.plugins.module_utils.ascend_fleet",
         )
-        path.write_text(text)
+        # A collection names its fragments in full.
+        path.write_text(
+            FRAGMENTS.sub(lambda found: found[0].replace("fleet.", f"{NAME.replace('/', '.')}.fleet."), text)
+        )
     (root / "galaxy.yml").write_text(
         "namespace: local\nname: ascend_fleet\nversion: 0.0.1\nauthors: [ascend-fleet]\nreadme: README.md\n"
     )
