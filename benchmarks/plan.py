@@ -70,10 +70,10 @@ def made(overrides: dict[str, Any], site: dict[str, Any]) -> dict[str, Any]:
 SOURCES = ("releases/2.0.0.yml", "recipes/qwen2.5-72b-8k-pack.yml")
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def timed(work: Callable[..., Any], *given: Any) -> tuple[float, Any]:
     """Return the seconds of one call, and its result."""
     start = time.perf_counter()
-    result = work()
+    result = work(*given)
     return time.perf_counter() - start, result
 
 
@@ -82,8 +82,8 @@ def main() -> int:
     worst = 0.0
     print(f"{HOSTS} hosts x {NPUS} NPUs; seconds for plan, table, page, JSON")
     for name, (overrides, site) in CASES.items():
-        planning, found = timed(lambda overrides=overrides, site=site: made(overrides, site))
-        rest = [timed(lambda work=work, found=found: work(found))[0] for work in (plan_lines, page, json.dumps)]
+        planning, found = timed(made, overrides, site)
+        rest = [timed(work, found)[0] for work in (plan_lines, page, json.dumps)]
         total = planning + sum(rest)
         worst = max(worst, total)
         verdict = "refused" if found["problems"] else f"TP {found['tp']} PP {found['pp']} DP {found['dp']}"

@@ -76,7 +76,8 @@ def _prepare_torch() -> None:
     npu.current_device = lambda: torch.device("cpu")  # type: ignore[attr-defined]
     sys.modules["torch.npu"] = npu
     torch.npu = npu  # type: ignore[attr-defined]
-    torch.jit.script = lambda function=None, *_, **__: function  # it cannot compile what calls an absent module
+    # It cannot compile what calls an absent module.
+    torch.jit.script = lambda function=None, *_, **__: function  # type: ignore[assignment]
     torch.cuda.is_available = lambda: True
     torch.cuda.device_count = lambda: 1
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]

@@ -11,7 +11,7 @@ from .chain import predecessor, prediction
 from .container_worker import call_worker, progress_shown
 from .conversion_alone import converge_alone
 from .conversion_engine import Engine, choose_engine, read_model_config
-from .conversion_repair import plan_repair, shard_name, shard_path
+from .conversion_repair import plan_repair, shard_path
 from .conversion_upstream import convert_upstream, dialect_objection
 from .errors import VerificationError
 from .host import Container, Host
@@ -22,11 +22,6 @@ STAGE = "checkpoint"
 TRACKER = "latest_checkpointed_iteration.txt"
 # The shape of what is written. A worker that writes something else gets another name here, and every site converts anew.
 LAYOUT = "mcore-0.8"
-
-
-def shard_names(tp: int, pp: int) -> List[str]:
-    """Return the directory names of all shards, as Megatron names them."""
-    return [shard_name(rank, stage, pp) for stage in range(pp) for rank in range(tp)]
 
 
 def desired_inputs(params: Mapping[str, Any], weights: str, engine: Engine) -> Dict[str, Any]:

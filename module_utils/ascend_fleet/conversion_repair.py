@@ -9,6 +9,7 @@ from typing import List, Optional, Tuple
 
 from .host import Host
 from .receipt import Store, Verdict
+from .shards import shard_name
 
 WEIGHTS = "model_optim_rng.pt"
 
@@ -26,11 +27,6 @@ class Repair:
         for path in self.kept:
             host.make_dirs(os.path.dirname(os.path.join(target, path)))
             host.rename(os.path.join(self.directory, path), os.path.join(target, path))
-
-
-def shard_name(tp_rank: int, pp_rank: int, pp: int) -> str:
-    """Return the directory name of a shard, as Megatron names it."""
-    return f"mp_rank_{tp_rank:02d}" if pp == 1 else f"mp_rank_{tp_rank:02d}_{pp_rank:03d}"
 
 
 def shard_path(tp_rank: int, pp_rank: int, pp: int) -> str:

@@ -75,6 +75,7 @@ def assemble(settled: Settled) -> Dict[str, Any]:
         "pp": sizes.pp,
         "cp": sizes.cp,
         "dp": sizes.dp,
+        "physical_ids": site.physical_ids,
         "hosts": _hosts(hosts, site),
         "ranks": [rank.as_dict() for rank in settled.ranks],
         "shards": shards_by_host(settled.ranks, sizes.pp, hosts),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
 
 from .plan_hosts import PlanHost
+from .shards import shard_name
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,6 @@ def place(sizes: Sizes, hosts: Sequence[PlanHost]) -> List[Rank]:
         node, local = divmod(number, per_host)
         ranks.append(Rank(number, hosts[node].name, local, tp, cp, dp, pp))
     return ranks
-
-
-def shard_name(tp_rank: int, pp_rank: int, pp: int) -> str:
-    """Return the directory in which Megatron keeps the shard of a rank."""
-    return f"mp_rank_{tp_rank:02d}_{pp_rank:03d}" if pp > 1 else f"mp_rank_{tp_rank:02d}"
 
 
 def shards_by_host(ranks: Iterable[Rank], pp: int, hosts: Sequence[PlanHost]) -> Dict[str, List[str]]:

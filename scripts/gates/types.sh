@@ -17,5 +17,5 @@ common=(--strict --namespace-packages --explicit-package-bases --no-error-summar
 "$bin/mypy" "${common[@]}" --python-version 3.10 "$tree/ansible/module_utils/ascend_fleet" library/*.py
 # Workers: torch, numpy and transformers have types of their own that are not looked into.
 "$bin/mypy" --ignore-missing-imports --follow-imports=skip --no-error-summary --disallow-untyped-defs --cache-dir "$top/.mypy_cache/workers" workers/*.py
-"$bin/mypy" --ignore-missing-imports --follow-imports=silent --no-error-summary --disallow-untyped-defs --cache-dir "$top/.mypy_cache/lab" -p lab
+"$bin/mypy" --ignore-missing-imports --follow-imports=silent --no-error-summary --disallow-untyped-defs --cache-dir "$top/.mypy_cache/lab" -p lab -p benchmarks
 echo "mypy: no findings"

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.ascend_fleet.conversion import shard_names
-from ansible.module_utils.ascend_fleet.conversion_repair import shard_name
 from ansible.module_utils.ascend_fleet.host import Container, Host
 from ansible.module_utils.ascend_fleet.receipt import Store, converge, fingerprint
+from ansible.module_utils.ascend_fleet.shards import shard_name, shard_names
 
 from tests.conftest import RunModule, ScriptedHost
 

@@ -147,6 +147,13 @@ def test_the_tokenizer_beside_config_json_is_looked_at(tmp_path: Path, inventory
     assert [item["code"] for item in result["refusals"]] == ["tokenizer-eod"]
 
 
+def test_a_privileged_container_is_given_physical_ids(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    run(tmp_path, PLAYBOOK, inventory, training_container_privileged=True)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["physical_ids"] is True
+    assert {host["visible_devices"] for host in plan["hosts"]} == {"2,3"}
+
+
 CONFIRM = """
 - name: Check the drivers
   hosts: ascend
