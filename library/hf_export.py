@@ -14,24 +14,8 @@ description:
     unless the shards hold values that no Hugging Face model has (padding of the vocabulary, the copy of a tied embedding).
   - Runs C(workers/convert_checkpoint.py) inside the training container; no NPU is needed.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify, fleet.converges]
 options:
-  work_root:
-    description: The directory on the server that everything derives from; the same path inside the container.
-    type: path
-    required: true
-  container:
-    description: Name of the running training container.
-    type: str
-    required: true
-  env_scripts:
-    description: Environment scripts that are sourced in the container before the worker starts.
-    type: list
-    elements: str
-    default: []
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
   run:
     description: Fingerprint of the training run.
     type: str
@@ -71,18 +55,7 @@ options:
     type: str
     choices: [auto, cpu, npu, meta]
     default: auto
-  verify:
-    description: How an existing result is compared with its manifest, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
 attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the inputs before and after.
   idempotent:
     support: full
     description: Exports only when an input changed or the result is damaged.
@@ -137,16 +110,16 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.export import export
+from ansible.module_utils.ascend_fleet.options import CONTAINER, VERIFY, WORK_ROOT
 
 
 def main() -> None:
     """Run the module."""
     run_module(
         {
-            "work_root": {"type": "path", "required": True},
-            "container": {"type": "str", "required": True},
-            "env_scripts": {"type": "list", "elements": "str", "default": []},
-            "docker_cli": {"type": "str", "default": "docker"},
+            **WORK_ROOT,
+            **CONTAINER,
+            **VERIFY,
             "run": {"type": "str", "required": True},
             "iteration": {"type": "int", "required": True},
             "shards": {"type": "dict", "required": True},
@@ -156,7 +129,6 @@ def main() -> None:
             "dtype": {"type": "str", "choices": ["bf16", "fp16", "fp32"], "default": "bf16"},
             "vocab_divisible_by": {"type": "int", "default": 1},
             "device": {"type": "str", "choices": ["auto", "cpu", "npu", "meta"], "default": "auto"},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
         },
         export,
     )
