@@ -101,8 +101,8 @@ options:
     type: dict
   output:
     description:
-      - File on the controller that gets the plan as JSON, also when it is refused; a page with pictures is written beside it, with
-        the extension C(.html). Empty writes nothing.
+      - File on the controller that gets the plan as JSON, also when it is refused; the action plugin of this name writes a page
+        with pictures beside it, with the extension C(.html). Empty writes nothing.
     type: path
     default: ''
   previous:

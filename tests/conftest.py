@@ -22,6 +22,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "library")]
 from ansible.module_utils.ascend_fleet.errors import CommandError  # noqa: E402 - the path has to be set first
 from ansible.module_utils.ascend_fleet.host import Completed, Host  # noqa: E402
 from ansible.module_utils.testing import patch_module_args  # noqa: E402
+from ansible.plugins.loader import action_loader, callback_loader, filter_loader  # noqa: E402
+
+for loader, kind in ((action_loader, "action"), (callback_loader, "callback"), (filter_loader, "filter")):
+    loader.add_directory(str(ROOT / "plugins" / kind))
 
 
 def load_plugin(path: str) -> ModuleType:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from typing import Any, Dict, List, Mapping
 
 from .errors import ProblemsError
@@ -12,7 +11,6 @@ from .host import Host
 from .outcome import Outcome
 from .plan import Choice, Model, Site, plan
 from .plan_difference import differences
-from .plan_page import page
 from .plan_table import plan_lines, summary_lines
 
 SITE = (
@@ -79,15 +77,10 @@ def _plan(params: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _write(host: Host, output: str, made: Mapping[str, Any], check_mode: bool) -> List[str]:
-    """Write the plan as JSON to `output` and as a page beside it; return the paths whose content is (or would be) new."""
-    if not output:
+    """Write the plan as JSON to `output`; return the paths whose content is (or would be) new. The action plugin adds the page."""
+    text = json.dumps(made, indent=2, sort_keys=True) + "\n"
+    if not output or host.read_text(output) == text:
         return []
-    texts = {
-        output: json.dumps(made, indent=2, sort_keys=True) + "\n",
-        f"{posixpath.splitext(output)[0]}.html": page(made),
-    }
-    new = [path for path, text in texts.items() if host.read_text(path) != text]
     if not check_mode:
-        for path in new:
-            host.write_text(path, texts[path])
-    return new
+        host.write_text(output, text)
+    return [output]

@@ -14,6 +14,7 @@ Data = dict[str, Any]
 SEVERITIES = ("error", "warning", "info")
 RESULT = "driver_check_server"  # the variable with a host's result of npu_server_info
 NAMED = 6  # hosts that are named in one line; more are counted
+FINDING = ("severity", "code", "message", "remedy")  # what makes findings of several hosts the same
 HEAD = ("host", "driver", "firmware", "chips", "kernel", "result")
 
 
@@ -81,12 +82,27 @@ def driver_lines(data: Mapping[str, Any]) -> list[str]:
 
     Hosts that look alike share a row, so that a fleet of hundreds is still read at one glance.
     """
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for row in data["hosts"]:
-        groups.setdefault(_cells(row), []).append(row["name"])
-    rows = [list(HEAD), *([_names(names), *cells] for cells, names in groups.items())]
+    rows = [list(HEAD), *([_names(names), *cells] for cells, names in _alike(data["hosts"]))]
     title = f"Driver check of {len(data['hosts'])} hosts: {_verdict(data['counts'])}"
     return [title, *_aligned(rows), *_reach_lines(data["reach"]), *_paragraphs(data["findings"]), *_left_out(data)]
+
+
+def _alike(hosts: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Return (what a table says, names) of hosts that look alike, in the order of the inventory."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in hosts:
+        groups.setdefault(_cells(row), []).append(row["name"])
+    return list(groups.items())
+
+
+def driver_groups(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the hosts for the page: {hosts, cells {column: text}, worst}; hosts with a problem first, then the odd ones out."""
+    worst = {row["name"]: next((name for name in SEVERITIES if row["counts"][name]), "") for row in data["hosts"]}
+    groups = [
+        {"hosts": names, "cells": dict(zip(HEAD[1:], cells)), "worst": worst[names[0]]}
+        for cells, names in _alike(data["hosts"])
+    ]
+    return sorted(groups, key=lambda group: ((*SEVERITIES, "").index(group["worst"]), len(group["hosts"])))
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -127,14 +143,19 @@ def _reach_lines(reach: Mapping[str, Any]) -> list[str]:
 
 def _paragraphs(findings: Sequence[Finding]) -> list[str]:
     """Word the findings; the same one on several hosts stands there once."""
-    groups: dict[tuple[str, str, str, str], list[str]] = {}
-    for item in findings:
-        key = (item["severity"], item["code"], item["message"], item["remedy"])
-        groups.setdefault(key, []).append(item["host"])
     lines = []
-    for (severity, code, message, remedy), hosts in groups.items():
-        lines += ["", f"{severity} {_names(hosts)}: {message} [{code}]", f"  Remedy: {remedy}"]
+    for item in finding_groups(findings):
+        lines += ["", f"{item['severity']} {_names(item['hosts'])}: {item['message']} [{item['code']}]"]
+        lines.append(f"  Remedy: {item['remedy']}")
     return lines
+
+
+def finding_groups(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the findings, worst first, each once with the hosts that have it: {severity, code, message, remedy, hosts}."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for item in findings:
+        groups.setdefault(tuple(item[key] for key in FINDING), []).append(item["host"])
+    return [{**dict(zip(FINDING, key)), "hosts": hosts} for key, hosts in groups.items()]
 
 
 def _left_out(data: Mapping[str, Any]) -> list[str]:
@@ -152,4 +173,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return name -> function."""
-        return {"driver_data": driver_data, "driver_lines": driver_lines}
+        return {
+            "driver_data": driver_data,
+            "driver_lines": driver_lines,
+            "driver_groups": driver_groups,
+            "finding_groups": finding_groups,
+        }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter report_lines: the run's receipts as a table for the terminal."""
+"""Filters report_lines, the run's receipts as a table for the terminal, and human_bytes."""
 
 from __future__ import annotations
 
@@ -92,4 +92,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return name -> function."""
-        return {"report_lines": report_lines}
+        return {"report_lines": report_lines, "human_bytes": human_bytes}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring this machine to where the lab and the tests can run: `python3 scripts/setup [step...]`.
 
-Steps: packages, venv, engine (together the default), rehearsal, which makes the second environment, and stop, which ends the
-engine that setup started.
+Steps: packages, venv, engine (together the default), rehearsal, which makes the second environment, browser for the tests, and
+stop, which ends the engine that setup started.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ STEPS = {
     "venv": environment.CONTROLLER.prepare,
     "rehearsal": environment.REHEARSAL.prepare,
     "engine": engine.start,
+    "browser": packages.install_browser,
     "stop": engine.stop,
 }
 DEFAULT = ("packages", "venv", "engine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from say import SetupError, need_root, run, say
@@ -22,6 +23,8 @@ PROGRAMS = {
     "git": "git",
     "tar": "tar",
 }
+# What only the tests need: the browser that they open the report's page in.
+BROWSER = {"chromium": "chromium"}
 PATHS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -31,12 +34,9 @@ def find(program: str) -> str | None:
     return found or shutil.which(program, path=":".join(PATHS))
 
 
-def missing() -> list[str]:
-    """Packages to install, sorted, each once."""
-    wanted = {package for program, package in PROGRAMS.items() if not find(program)}
-    if importlib.util.find_spec("ensurepip") is None:
-        wanted.add("python3-venv")
-    return sorted(wanted)
+def missing(programs: Mapping[str, str] = PROGRAMS) -> list[str]:
+    """Packages to install for these programs, sorted, each once."""
+    return sorted({package for program, package in programs.items() if not find(program)})
 
 
 def _lists_are_empty() -> bool:
@@ -45,14 +45,26 @@ def _lists_are_empty() -> bool:
 
 
 def install() -> None:
-    """Install what is missing, after saying so; nothing happens on a machine that has it all."""
-    packages = missing()
+    """Install what the lab needs and this machine lacks; nothing happens on a machine that has it all."""
+    wanted = missing()
+    if importlib.util.find_spec("ensurepip") is None:
+        wanted = sorted([*wanted, "python3-venv"])
+    _install(wanted, "a minute or two")
+
+
+def install_browser() -> None:
+    """Install the browser that some tests use, where it is missing."""
+    _install(missing(BROWSER), "the browser for the tests of the report, about 100 MB to fetch and 400 MB on disk")
+
+
+def _install(packages: Sequence[str], what: str) -> None:
+    """Install packages after saying so."""
     if not packages:
         return
     if not find("apt-get"):
         raise SetupError(f"missing programs of {', '.join(packages)}, and this machine has no apt-get: install them")
     need_root(f"installing {', '.join(packages)}")
-    say(f"installing Debian packages {', '.join(packages)} (a minute or two)")
+    say(f"installing Debian packages {', '.join(packages)} ({what})")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     install_command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
     if _lists_are_empty():

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,15 +16,32 @@ pytestmark = pytest.mark.docker
 
 VOCABULARY = 1024
 ITERATIONS = 20
+PLAYS = (  # the stages of site.yml that every training host goes through
+    "Plan the run",
+    "Check the drivers",
+    "Create the training containers",
+    "Install the sources",
+    "Bring the weights",
+    "Convert the weights",
+    "Preprocess the dataset",
+    "Train the model",
+    "Report the run",
+)
 SHARDS = {"npu-1": ["mp_rank_00_000", "mp_rank_01_000"], "npu-2": ["mp_rank_00_001", "mp_rank_01_001"]}
 
 
 @pytest.fixture(scope="module")
-def first_run(request: pytest.FixtureRequest, playbook: Playbook, lab: None) -> Run:
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where these runs write their report; the data stand beside it."""
+    return tmp_path_factory.mktemp("report") / "report.html"
+
+
+@pytest.fixture(scope="module")
+def first_run(request: pytest.FixtureRequest, playbook: Playbook, lab: None, report: Path) -> Run:
     for host in NPU_HOSTS:
         on_host(host, "docker ps -aq | xargs -r docker rm -f >/dev/null; docker image prune -af >/dev/null")
         on_host(host, f"rm -rf {WORK_ROOT}")
-    return playbook("site.yml")
+    return playbook("site.yml", report_output=str(report))
 
 
 def test_bare_servers_end_without_failures(first_run: Run) -> None:
@@ -69,11 +89,38 @@ def test_no_key_of_the_run_is_left(first_run: Run) -> None:
         assert "ascend-fleet " not in on_host(host, "cat ~/.ssh/authorized_keys 2>/dev/null || true")
 
 
-def test_the_second_run_changes_nothing(first_run: Run, playbook: Playbook) -> None:
+def test_the_report_has_every_stage_and_the_loss(first_run: Run, report: Path) -> None:
     assert first_run.rc == 0
-    again = playbook("site.yml")
+    known = json.loads(report.with_suffix(".json").read_text())
+    page = report.read_text()
+    plays = {play["name"]: play["hosts"] for play in known["run"]["is"]["plays"]}
+    for name in PLAYS:
+        assert set(NPU_HOSTS) <= set(plays[name])
+        assert name in page
+    training = plays["Train the model"]["npu-2"]
+    assert training["ended"] - training["started"] > 5
+    assert training["failed"] == 0
+    losses = current_receipt("npu-2", "run")["made_with"]["losses"]
+    assert known["hosts"]["is"]["npu-2"]["state"]["losses"] == losses
+    assert 'class="loss"' in page
+    for stage in ("source", "weights", "checkpoint", "dataset", "reference", "run"):
+        assert any(f'>{stage}</td><td class="mono">{receipt["fingerprint"]}' in page for receipt in held(known, stage))
+
+
+def held(known: dict[str, Any], stage: str) -> list[dict[str, Any]]:
+    hosts = known["hosts"]["is"].values()
+    return [receipt for host in hosts for receipt in host["receipts"] if receipt["stage"] == stage]
+
+
+def test_the_second_run_changes_nothing(first_run: Run, playbook: Playbook, report: Path) -> None:
+    assert first_run.rc == 0
+    before = json.loads(report.with_suffix(".json").read_text())
+    again = playbook("site.yml", report_output=str(report))
     assert again.rc == 0, again.output[-4000:]
     assert again.changed() == {}, again.output[-6000:]
+    after = json.loads(report.with_suffix(".json").read_text())
+    assert after["run"]["is"]["changed"] == 0
+    assert after["worked"] == before["run"], "the report keeps the times of the run that did the work"
 
 
 def test_a_typed_load_directory_is_refused(first_run: Run, playbook: Playbook) -> None:

@@ -78,7 +78,7 @@ def test_stop_without_a_pid_file_stops_nothing(tmp_path: Path) -> None:
 def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(SETUP), "everything"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no step 'everything'; the steps are packages, venv, rehearsal, engine, stop" in done.stderr
+    assert "no step 'everything'; the steps are packages, venv, rehearsal, engine, browser, stop" in done.stderr
 
 
 def test_missing_programs_name_their_packages_once(
