@@ -65,8 +65,8 @@ def _axis(
 def loss_chart(points: Sequence[Sequence[Any]], reference: float | None = None) -> Chart | None:
     """Lay out a loss curve: `points` [(iteration, loss in nats per token)]; `reference` is the loss that it should start at.
 
-    A loss of None or NaN was not finite. Returns None without a finite loss. `lines` are SVG paths, one for each stretch without a gap; `broken` are the x of losses that were
-    not finite.
+    A loss of None or NaN was not finite. Returns None without a finite loss. `lines` are SVG paths, one for each stretch without a gap;
+    `broken` are the x of losses that were not finite.
     """
     known = [(int(point[0]), _finite(point[1])) for point in points]
     finite = [(iteration, loss) for iteration, loss in known if loss is not None]
