@@ -20,6 +20,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader
 
+FORMAT = 1  # of the data; what another version of this project kept is not read
 PIECES = ("plan", "drivers", "hosts", "run")
 
 
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):
         A piece that this run did not see stays as it was: the report of `--tags report` still shows what the last driver check found.
         """
         path = Path(report).with_suffix(".json")
-        known = _read(path)
+        known = {**_read(path), "format": FORMAT}
         known.update({name: {"at": time.time(), "is": _plain(piece)} for name, piece in pieces.items()})
         run = known.get("run")
         if run and (run["is"]["changed"] or run["is"]["problems"] or "worked" not in known):
@@ -75,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return known if isinstance(known, dict) and known.get("format") == FORMAT else {}
 
 
 def _plain(value: Any) -> Any:

@@ -67,7 +67,7 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._changes: list[Change] = []
+        self.changes: list[Change] = []  # callback fleet_report shows them, too
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """A task went well on a host."""
@@ -77,10 +77,10 @@ class CallbackModule(CallbackBase):
             return
         host = getattr(result, "host", None) or result._host
         task = getattr(result, "task", None) or result._task
-        collect(self._changes, host.get_name(), task.get_name(), data)
+        collect(self.changes, host.get_name(), task.get_name(), data)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The run is over."""
-        if self._changes:
+        if self.changes:
             title = "WOULD CHANGE" if context.CLIARGS.get("check") else "CHANGES"
-            self._display.display("\n".join(["", title, *lines(self._changes), ""]), color="yellow")
+            self._display.display("\n".join(["", title, *lines(self.changes), ""]), color="yellow")

@@ -273,7 +273,7 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._problems: list[Problem] = []
+        self.problems: list[Problem] = []  # callback fleet_report shows them, too
         self._play: Any = None
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -291,11 +291,11 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The run is over."""
-        if self._problems:
-            self._display.display("\n".join(["", "PROBLEMS", *lines(self._problems), ""]), color="red")
+        if self.problems:
+            self._display.display("\n".join(["", "PROBLEMS", *lines(self.problems), ""]), color="red")
         output = self.get_option("output")
         if output:
-            text = json.dumps([asdict(problem) for problem in self._problems], indent=2)
+            text = json.dumps([asdict(problem) for problem in self.problems], indent=2)
             Path(output).write_text(f"{text}\n", encoding="utf-8")
 
     def _add(self, result: Any) -> None:
@@ -306,7 +306,7 @@ class CallbackModule(CallbackBase):
         named = place(host.get_name(), task.delegate_to, data)
         known = self._variables(host) if named == host.get_name() else data.get("_ansible_delegated_vars") or {}
         python = str(known.get("ansible_python_interpreter") or "python3")
-        collect(self._problems, named, task.get_name(), data, python)
+        collect(self.problems, named, task.get_name(), data, python)
 
     def _variables(self, host: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._play.get_variable_manager().get_vars(play=self._play, host=host)

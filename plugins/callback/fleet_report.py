@@ -16,8 +16,8 @@ requirements:
   - enabled in ansible.cfg (callbacks_enabled)
 """
 
-import inspect
 import time
+from dataclasses import asdict
 from typing import Any
 
 from ansible import context
@@ -82,11 +82,11 @@ class CallbackModule(CallbackBase):
         self._report = ""  # the file; until it is announced, nothing is kept
         self._timeline = Timeline()
         self._pieces: dict[str, Any] = {"plan": {}}
-        self._problems: list[Any] = []
         self._failed_in: list[str] = []
         self._playbook = ""
-        # The list of problems is made by the callback that prints it.
-        self._words: Any = inspect.getmodule(callback_loader.get("fleet_problems", class_only=True))
+        # The lists of problems and changes are made by the callbacks that print them.
+        self._problems: Any = callback_loader.get("fleet_problems", class_only=True)()
+        self._changes: Any = callback_loader.get("fleet_changes", class_only=True)()
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """The run begins."""
@@ -94,6 +94,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """A play begins."""
+        self._problems.v2_playbook_on_play_start(play)
         self._timeline.play(str(play.get_name()), sorted(str(tag) for tag in play.tags if tag != "always"))
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
@@ -110,6 +111,7 @@ class CallbackModule(CallbackBase):
         for fact, piece in FACTS.items():
             if fact in (data.get("ansible_facts") or {}):
                 self._pieces[piece] = data["ansible_facts"][fact]
+        self._changes.v2_runner_on_ok(result)
         self._count(result, "changed" if data.get("changed") else "ok")
 
     def v2_runner_on_skipped(self, result: Any) -> None:
@@ -119,13 +121,15 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """A task failed on a host."""
         self._count(result, "ok" if ignore_errors else "failed")
+        self._problems.v2_runner_on_failed(result, ignore_errors)
         if not ignore_errors:
-            self._problem(result)
+            self._failed()
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """A host could not be reached."""
         self._count(result, "unreachable")
-        self._problem(result)
+        self._problems.v2_runner_on_unreachable(result)
+        self._failed()
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The run is over."""
@@ -136,7 +140,8 @@ class CallbackModule(CallbackBase):
             "playbook": self._playbook,
             "tags": [str(tag) for tag in context.CLIARGS.get("tags", ()) if tag != "all"],
             "limit": str(context.CLIARGS.get("subset") or ""),
-            "problems": [vars(problem) for problem in self._problems],
+            "problems": [asdict(problem) for problem in self._problems.problems],
+            "changes": [asdict(change) for change in self._changes.changes],
             "failed_in": list(dict.fromkeys(self._failed_in)),
         }
         action_loader.get("report_file", class_only=True).store(self._report, {**self._pieces, "run": run})
@@ -147,10 +152,7 @@ class CallbackModule(CallbackBase):
             task = self._task(result)
             self._timeline.end(self._host(result), str(task._uuid), task.get_name(), how)
 
-    def _problem(self, result: Any) -> None:
-        task, data = self._task(result), self._data(result)
-        where = self._words.place(self._host(result), task.delegate_to)
-        self._words.collect(self._problems, where, task.get_name(), data)
+    def _failed(self) -> None:
         self._failed_in.append(self._timeline.plays[-1]["name"] if self._timeline.plays else "")
 
     # 2.19 gives properties, 2.17 the underscored attributes.

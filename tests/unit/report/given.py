@@ -148,6 +148,8 @@ def run_piece(names: list[str], failed: str = "", changed: bool = True) -> dict[
         if stage == failed:
             break
     problem = {
+        "parts": [],
+        "details": {},
         "hosts": [names[1]],
         "what": f"{names[1]}: no space left on device /data (0.3 GiB of 15.2 GiB)",
         "task": "Bring it",
@@ -161,6 +163,11 @@ def run_piece(names: list[str], failed: str = "", changed: bool = True) -> dict[
         "tags": [],
         "limit": "",
         "problems": [{**problem, "remedy": "Free space there, or set ascend_work_root."}] if failed else [],
+        "changes": [
+            {"task": stage, "actions": [f"{stage}: 2 files were missing"], "hosts": names}
+            for stage, _, work in STAGES
+            if work and changed
+        ],
         "failed_in": [failed] if failed else [],
     }
 
