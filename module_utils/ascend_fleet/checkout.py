@@ -19,6 +19,13 @@ from .git import ATTRIBUTES, FULL_COMMIT, TREE_NAME, Git, Tree
 from .host import Container, Host
 from .outcome import Outcome
 
+DOWNLOADS = (
+    "",
+    ".zip",
+    ".tar.gz",
+    ".tgz",
+)  # endings of what a website gives in place of a clone; none once it is unpacked
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -107,11 +114,22 @@ class Checkout:
         if is_repository and self.git.has_commit(self._path(pin.name), pin.commit):
             return ""
         if not self.host.is_dir(mirror):
-            return f"the mirror {mirror}, from which {pin.name} is made, is absent"
+            return f"the mirror {mirror}, from which {pin.name} is made, is absent{self._beside(pin)}"
+        if not self.git.is_repository(mirror):
+            return (
+                f"{mirror}, from which {pin.name} is made, is no git repository: an unpacked download has no history and none of "
+                "its commits can be proven. Put a clone there (git clone --bare)"
+            )
         if self.git.has_commit(mirror, pin.commit):
             return ""
         branch = f" (branch {pin.branch})" if pin.branch else ""
         return f"commit {pin.commit} of {pin.name}{branch} is not in the mirror {mirror}"
+
+    def _beside(self, pin: Pin) -> str:
+        """Say what lies where the mirror should be and is a download in its place."""
+        names = {f"{stem}{ending}" for stem in (pin.name, f"{pin.name}-{pin.branch}") for ending in DOWNLOADS}
+        found = sorted(names.intersection(self.host.list_dir(self.mirror)))
+        return f" ({found[0]} beside it is a download without history: git clone --bare instead)" if found else ""
 
     def _fetch(self, pin: Pin, path: str) -> None:
         """Get the commit from the mirror, where the tree does not have it yet."""

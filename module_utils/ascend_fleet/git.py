@@ -103,6 +103,10 @@ class Git:
         """Say whether a tree or a mirror has a commit."""
         return self.run(repository, ["cat-file", "-e", f"{commit}^{{commit}}"], check=False).rc == 0
 
+    def is_repository(self, directory: str) -> bool:
+        """Say whether a directory is a repository itself, and does not merely lie in one."""
+        return self.run(directory, ["rev-parse", "--git-dir"], check=False).stdout.strip() in (".", ".git")
+
     def _launch(
         self,
         arguments: Sequence[str],

@@ -32,7 +32,7 @@ from .plan_refusals import (
 from .plan_release import check_choice, read_release
 from .plan_search import Fleet, best_choices, suggestions
 from .plan_shape import ModelShape, read_shape
-from .plan_warnings import warn_model, warn_placement, warn_resume, warn_schedule, warn_validation
+from .plan_warnings import warn_dataset, warn_model, warn_placement, warn_resume, warn_schedule, warn_validation
 
 __all__ = ["Choice", "Model", "Site", "plan"]
 
@@ -180,6 +180,7 @@ def _check_fit(
     refuse_arguments(recipe, findings)
     refuse_no_eod(recipe, model.tokenizer, findings)
     refuse_eod_as_pad(recipe, model.tokenizer, findings)
+    warn_dataset(recipe, findings)
     warn_resume(recipe, findings)
     warn_validation(recipe, findings)
     if shape is not None:

@@ -7,6 +7,7 @@ without complaint and fail, or compute something else, much later.
 
 from __future__ import annotations
 
+import re
 from typing import List, Mapping, Optional, Sequence
 
 from .plan_arguments import typed_derived
@@ -18,6 +19,9 @@ from .plan_shape import ModelShape, sliding_window
 
 # With any of these upstream makes its masks for each sample anew.
 MASK_FLAGS = ("reset-position-ids", "reset-attention-mask", "eod-mask-loss")
+
+FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+SHELL_VARIABLE = re.compile(r"\$[A-Za-z_{(]")
 
 
 def settle_sizes(recipe: Recipe, hosts: Sequence[PlanHost], findings: Findings) -> Optional[Sizes]:
@@ -188,6 +192,15 @@ def refuse_arguments(recipe: Recipe, findings: Findings) -> None:
             f"The recipe types {flag} = {recipe.arguments[flag]!r}, which comes from {source}.",
             remedy="Take it out of the recipe's arguments.",
         )
+    for flag, value in recipe.arguments.items():
+        residue = _shell_residue(flag, value)
+        if residue:
+            findings.refuse(
+                "argument-shell",
+                f"The recipe's argument {flag} = {value!r} has {residue}, which came along from a shell script: no shell reads "
+                "the arguments, and upstream would be given it as it stands.",
+                remedy="Write the bare flag and its value; a comment belongs behind a # of the YAML file.",
+            )
     if recipe.arguments.get("num-layers-per-virtual-pipeline-stage"):
         findings.refuse(
             "virtual-stages",
@@ -195,6 +208,18 @@ def refuse_arguments(recipe: Recipe, findings: Findings) -> None:
             "virtual stages, and the conversion here lays out plain ones: the weights would not load.",
             remedy="Take it out of the recipe's arguments; the plain pipeline computes the same, with a larger bubble.",
         )
+
+
+def _shell_residue(flag: str, value: object) -> str:
+    """Say what of an argument only a shell would understand; empty for none."""
+    if not FLAG.fullmatch(flag):
+        return "more than a flag before the colon"
+    text = " ".join(str(item) for item in value) if isinstance(value, (list, tuple)) else str(value)
+    if text.rstrip().endswith("\\"):
+        return "a backslash at its end"
+    if text.startswith("#") or " #" in text:
+        return "a comment in its value"
+    return "a variable of the shell" if SHELL_VARIABLE.search(text) else ""
 
 
 def refuse_no_eod(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], findings: Findings) -> None:

@@ -11,6 +11,9 @@ from .plan_placement import Sizes
 from .plan_recipe import Recipe
 from .plan_shape import ModelShape
 
+# What datasets of questions and answers call the questions.
+QUESTIONS = ("instruction", "input", "prompt", "question", "query")
+
 
 def warn_model(shape: ModelShape, recipe: Recipe, findings: Findings) -> None:
     """Warn about a model that the recipe was not written for or whose vocabulary is padded."""
@@ -26,6 +29,19 @@ def warn_model(shape: ModelShape, recipe: Recipe, findings: Findings) -> None:
             f"The vocabulary of {shape.vocab} is padded to {padded} with copies of its last row, each of which takes part in "
             "the softmax.",
         )
+
+
+def warn_dataset(recipe: Recipe, findings: Findings) -> None:
+    """Warn about a run that learns the questions and never sees an answer."""
+    dataset = recipe.dataset
+    if dataset.train_key not in QUESTIONS or dataset.template:
+        return
+    answer = next((key for key in dataset.keys if key not in QUESTIONS), "output")
+    findings.warn(
+        "train-key",
+        f"Training reads {dataset.train_key} alone: the model learns to write questions, and no answer takes part.",
+        f'Set dataset.train_key to {answer}, or dataset.template to "{{{dataset.train_key}}}\\n{{{answer}}}" with one key.',
+    )
 
 
 def warn_placement(hosts: Sequence[PlanHost], sizes: Sizes, findings: Findings) -> None:

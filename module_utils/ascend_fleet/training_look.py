@@ -18,6 +18,14 @@ from .training_saved import loadable, saved
 from .training_status import Part, in_words, read_json, read_part
 
 SUPERVISOR = "supervise_training.py"
+# What of a conversion decides which tensor is in which shard, and how it is called.
+LAYOUT = {
+    "tp": "TP",
+    "pp": "PP",
+    "layers_per_stage": "layers per stage",
+    "vocab_divisible_by": "vocabulary divisible by",
+    "dtype": "dtype",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,8 @@ def problems(host: Host, params: Mapping[str, Any], run: Run) -> List[str]:
     if not host.is_file(script):
         found.append(f"{script} is absent (--tags source)")
     if run.load:
-        found += [f"{line} (--tags conversion)" for line in loadable(host, run.load, run.node.shards)]
+        lines = _other_layout(host, params) or loadable(host, run.load, run.node.shards)
+        found += [f"{line} (--tags conversion)" for line in lines]
     found += _dataset_problems(host, run)
     if run.node.rank == 0:
         port = int(params["plan"]["launch"]["master_port"])
@@ -105,6 +114,21 @@ def problems(host: Host, params: Mapping[str, Any], run: Run) -> List[str]:
 
 def _tree(work_root: str) -> str:
     return os.path.join(work_root, "source", "MindSpeed-LLM")
+
+
+def _other_layout(host: Host, params: Mapping[str, Any]) -> List[str]:
+    """Say for which layout the checkpoint in use was converted where that is not the plan's: its shards may have the right names."""
+    receipt = Store(host, params["work_root"], "checkpoint").current_receipt()
+    if receipt is None:
+        return []
+    made, planned = receipt.inputs, params["plan"].get("conversion", {})
+    other = [
+        name for name in LAYOUT if name in made and name in planned and (made[name] or []) != (planned[name] or [])
+    ]
+    if not other:
+        return []
+    was, asked = (" ".join(f"{LAYOUT[name]} {values[name]}" for name in other) for values in (made, planned))
+    return [f"checkpoint {receipt.fingerprint} was converted for {was}, and the plan asks for {asked}"]
 
 
 def _dataset_problems(host: Host, run: Run) -> List[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -141,6 +142,20 @@ def test_every_lack_is_named_at_once(site: Site, tmp_path: Path) -> None:
     result = site.run()
     assert result.failed
     assert len(result["problems"]) == 2
+
+
+@pytest.mark.parametrize("place", ["MindSpeed.git", "MindSpeed-2.0.0.zip", "MindSpeed"])
+def test_a_download_in_place_of_a_mirror_is_named(site: Site, tmp_path: Path, place: str) -> None:
+    """The page gives a link to a zip beside the clone command; what it unpacks to has no commits."""
+    mirror = tmp_path / "mirror"
+    shutil.rmtree(mirror / "MindSpeed.git")
+    (mirror / place).mkdir()
+    (mirror / place / "README.md").write_text("from a zip\n")
+    result = site.run()
+    assert result.failed
+    assert place in result["problem"]
+    assert "git clone --bare" in result["problem"]
+    assert not site.source.exists(), "no tree was touched"
 
 
 @pytest.mark.parametrize("commit_id", ["2.0.0", "b626d239cd", "B" * 40, ""])

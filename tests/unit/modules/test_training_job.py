@@ -294,6 +294,28 @@ def test_what_stands_against_a_start(run: Any, site: Site, scripted_host: Script
     assert not (site.root / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("made", "planned", "words"),
+    [
+        ({"tp": 2, "pp": 2}, {"tp": 1, "pp": 4}, "for TP 2 PP 2, and the plan asks for TP 1 PP 4 (--tags conversion)"),
+        ({"layers_per_stage": [1, 3]}, {"layers_per_stage": []}, "for layers per stage [1, 3], and the plan"),
+        ({"dtype": "fp16"}, {"dtype": "bf16"}, "for dtype fp16, and the plan asks for dtype bf16"),
+    ],
+)
+def test_a_checkpoint_of_another_layout_is_named_and_not_loaded(
+    run: Any, site: Site, scripted_host: ScriptedHost, made: dict[str, Any], planned: dict[str, Any], words: str
+) -> None:
+    """The page names TP and PP twice, for the conversion and for the training; shards of another layout may have the same names."""
+    site.use_checkpoint({"c": 1, **made})
+    site.expect_container(scripted_host)
+    plan = {**site.plan(), "conversion": planned}
+    result = run("started", plan=plan)
+    assert result.failed
+    assert words in result["msg"]
+    assert "absent or not whole" not in result["msg"]
+    assert not (site.root / "run").exists()
+
+
 def test_a_taken_port_is_named(
     run: Any, site: Site, scripted_host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

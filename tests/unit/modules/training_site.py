@@ -51,6 +51,10 @@ class Site:
         (self.root / "workers" / "supervise_training.py").write_text("")
         return self
 
+    def use_checkpoint(self, inputs: dict[str, Any]) -> None:
+        """Put another checkpoint, of the same files, in use."""
+        converge(Store(Host(), str(self.root), "checkpoint"), inputs, lambda directory, verdict: self._fill(directory))
+
     def _fill(self, directory: str) -> dict[str, str]:
         folder = Path(directory)
         if ".partial" in folder.name and folder.parent.name == "checkpoint":

@@ -124,6 +124,15 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "a typed size": ({"arguments": {"rotary-base": 10000}}, "argument-derived", "rotary-base = 10000", ""),
     "a typed path, with dashes": ({"arguments": {"--load": "/mnt"}}, "argument-derived", "load = '/mnt'", ""),
+    "a comment behind a backslash": (
+        {"arguments": {"lr": "1.25e-6 \\ # as on the page"}},
+        "argument-shell",
+        "a comment",
+        "",
+    ),
+    "a backslash": ({"arguments": {"lr": "1.25e-6 \\"}}, "argument-shell", "a backslash at its end", ""),
+    "a shell variable": ({"arguments": {"lr": "${LR}"}}, "argument-shell", "a variable of the shell", ""),
+    "a flag with its value": ({"arguments": {"lr 1e-5": True}}, "argument-shell", "more than a flag", ""),
     "legacy mode": ({"arguments": {"use-legacy-models": True}}, "argument-derived", "legacy mode", ""),
     "virtual stages": (
         {"arguments": {"num-layers-per-virtual-pipeline-stage": 1}},

@@ -33,6 +33,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "Address npu-2.site of host npu-2 is a name",
     ),
     "bubble": ({"overrides": {"global_batch_size": 2}}, "1 micro batches a step are fewer than PP 2"),
+    "questions alone": (
+        {"overrides": {"dataset": {"keys": ["instruction", "output"], "train_key": "instruction"}}},
+        "Training reads instruction alone",
+    ),
     "mixed": ({"release_overrides": {"cann": "8.0.RC3"}}, "Release 2.0.0 is mixed: cann"),
 }
 
@@ -46,6 +50,11 @@ def test_warned(name: str) -> None:
 
 def test_nothing_to_warn_about() -> None:
     assert given.make(arguments=SAVES)["warnings"] == []
+
+
+def test_a_template_trains_on_questions_and_answers() -> None:
+    joined = {"keys": ["instruction"], "train_key": "instruction", "template": "{instruction}\n{output}"}
+    assert given.make(arguments=SAVES, overrides={"dataset": joined})["warnings"] == []
 
 
 def test_one_host_needs_neither_interface_nor_ip() -> None:
