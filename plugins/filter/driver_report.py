@@ -29,7 +29,8 @@ def driver_data(
     """Return the whole report as plain data.
 
     `hosts` (in the order of the inventory) [{name, driver, firmware, kernel, chips, counts, excluded}], `findings` worst first,
-    `counts` {severity: number}, `policy`, `excluded`, `reach` (what the reachability check tried; empty where it was not asked for).
+    `counts` {severity: number}, `policy`, `excluded`, `reach` (what the reachability check tried; empty where it was not asked for),
+    `looked_at` (when the last host was asked, in seconds since the epoch; None where none was).
     """
     if isinstance(hosts, str) or not isinstance(hosts, Sequence):
         raise AnsibleFilterError(f"driver_data needs a list of inventory names, not {hosts!r}")
@@ -41,7 +42,15 @@ def driver_data(
         "policy": policy,
         "excluded": list(excluded),
         "reach": dict(reach),
+        "looked_at": max((at for at in (_looked_at(hostvars, host) for host in hosts) if at), default=None),
     }
+
+
+def _looked_at(hostvars: Mapping[str, Any], host: str) -> float | None:
+    """Return when the controller asked a host, in seconds since the epoch; an answer that serves again keeps its time."""
+    result = hostvars[host].get(RESULT) if host in hostvars else None
+    asked = result.get("invocation", {}).get("module_args", {}) if isinstance(result, Mapping) else {}
+    return float(asked["sent_at"]) if asked.get("sent_at") else None
 
 
 def _counts(findings: Sequence[Finding]) -> dict[str, int]:

@@ -11,7 +11,6 @@ Row = dict[str, Any]
 Receipt = Mapping[str, Any]
 
 NODE_WIDTH, NODE_HIGH, GAP_X, GAP_Y = 132.0, 44.0, 56.0, 16.0  # of the chain's picture
-ORDER = ("image", "mirror", "weights", "corpus", "container", "source", "checkpoint", "dataset", "reference", "run")
 
 
 def report_hosts(receipts: Mapping[str, Sequence[Receipt]], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -48,8 +47,10 @@ def receipt_stages(hosts: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     for host, kept in hosts.items():
         for receipt in kept["receipts"]:
             found.setdefault(receipt["stage"], {}).setdefault(receipt["fingerprint"], []).append((host, receipt))
+    # receipt_info tells them in the order of the pipeline; the host with the most knows most of it.
+    told = sorted(hosts.values(), key=lambda kept: -len(kept["receipts"]))
     rows = []
-    for stage in sorted(found, key=_place):
+    for stage in dict.fromkeys(receipt["stage"] for kept in told for receipt in kept["receipts"]):
         groups = [_group(name, pairs) for name, pairs in found[stage].items()]
         usual = max(groups, key=lambda group: len(group["hosts"]))
         for group in groups:
@@ -58,10 +59,6 @@ def receipt_stages(hosts: Mapping[str, Mapping[str, Any]]) -> list[Row]:
         ordered = sorted(groups, key=lambda group: (not group["odd"], len(group["hosts"])))
         rows.append({"stage": stage, "groups": ordered, "absent": [host for host in hosts if host not in have]})
     return rows
-
-
-def _place(stage: str) -> int:
-    return ORDER.index(stage) if stage in ORDER else len(ORDER)
 
 
 def _group(fingerprint: str, pairs: Sequence[tuple[str, Receipt]]) -> Row:
@@ -98,8 +95,9 @@ def receipt_chain(stages: Sequence[Mapping[str, Any]]) -> Row | None:
     places: dict[str, tuple[float, float]] = {}
     for column in range(max(depth.values()) + 1):
         # In the first column level with what is made from it, so that few lines cross.
-        order = functools.partial(_beside, parents) if column == 0 else _place
-        mine = sorted((stage for stage in names if depth[stage] == column), key=order)
+        mine = [stage for stage in names if depth[stage] == column]
+        if column == 0:
+            mine.sort(key=functools.partial(_beside, parents))
         for row, stage in enumerate(mine):
             places[stage] = (column * (NODE_WIDTH + GAP_X), row * (NODE_HIGH + GAP_Y))
     edges = [
@@ -118,10 +116,9 @@ def receipt_chain(stages: Sequence[Mapping[str, Any]]) -> Row | None:
     }
 
 
-def _beside(parents: Mapping[str, Mapping[str, str]], stage: str) -> tuple[int, int]:
-    """Return the place of the first that is made from a stage; what nothing is made from comes last."""
-    after = [_place(other) for other, wanted in parents.items() if stage in wanted]
-    return min(after, default=len(ORDER) + 1), _place(stage)
+def _beside(parents: Mapping[str, Mapping[str, str]], stage: str) -> int:
+    """Return the place in the pipeline of the first that is made from a stage; what nothing is made from comes last."""
+    return next((place for place, wanted in enumerate(parents.values()) if stage in wanted), len(parents))
 
 
 def _depth(stage: str, parents: Mapping[str, Mapping[str, str]], seen: frozenset[str]) -> int:

@@ -36,6 +36,23 @@ def test_the_data_is_json_and_complete() -> None:
     assert [item["host"] for item in report["findings"]] == ["one", "two"]
 
 
+def test_the_data_say_when_the_hosts_were_asked() -> None:
+    first, second = host(), host()
+    for variables, at in ((first, 1000.5), (second, 1002.0)):
+        variables["driver_check_server"]["invocation"] = {"module_args": {"sent_at": at}}
+    assert data({"one": first, "two": second, "three": {}})["looked_at"] == 1002.0
+    assert data({"one": host(), "two": {}})["looked_at"] is None
+
+
+def test_groups_for_the_page_begin_with_the_worst_and_the_odd() -> None:
+    hostvars = {f"h{number}": host() for number in range(5)}
+    hostvars |= {"old": host(driver="24.1.rc3"), "sick": host([finding("a", "error", 3)]), "gone": {}}
+    groups = plugin.driver_groups(data(hostvars))
+    assert [group["hosts"] for group in groups] == [["sick"], ["gone"], ["old"], [f"h{number}" for number in range(5)]]
+    assert [group["worst"] for group in groups] == ["error", "error", "warning", ""]
+    assert groups[2]["cells"]["driver"] == "24.1.rc3"
+
+
 def test_the_report_says_the_same_thing_once() -> None:
     lines = plugin.driver_lines(
         data({name: host([finding("a", "error", 3, "NPU 3: Alarm.")]) for name in ("one", "two")})

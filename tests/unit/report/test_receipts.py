@@ -27,7 +27,7 @@ def test_equal_hosts_share_a_row_and_the_odd_one_comes_first() -> None:
     assert (len(usual["hosts"]), usual["odd"]) == (63, False)
     (corpus,) = found["corpus"]["groups"]
     assert (corpus["hosts"], len(found["corpus"]["absent"])) == (["npu-1"], 63)
-    assert list(found) == [stage for stage in receipts.ORDER if stage in found], "the order of the pipeline"
+    assert list(found) == list(given.PARENTS), "the order of the pipeline"
 
 
 def test_shards_of_one_artifact_give_a_range_of_sizes() -> None:
