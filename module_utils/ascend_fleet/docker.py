@@ -27,6 +27,7 @@ class Image:
     tags: Sequence[str] = ()
     digests: Sequence[str] = ()
     size: int = 0  # bytes
+    platform: str = ""  # as in linux/arm64
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Engine:
             data.get("RepoTags") or [],
             data.get("RepoDigests") or [],
             data.get("Size", 0),
+            f"{data.get('Os', '')}/{data.get('Architecture', '')}",
         )
 
     def container(self, name: str) -> Optional[ContainerState]:
@@ -102,10 +104,16 @@ class Engine:
             ["load", "--quiet", "--input", archive], LONG, remedy="Look at the free space of the engine's directory."
         )
 
-    def pull(self, reference: str) -> None:
-        """Pull an image from its registry."""
+    def save(self, reference: str, archive: str) -> None:
+        """Write an image, with its name, into an archive."""
         self._run(
-            ["pull", "--quiet", reference],
+            ["save", "--output", archive, reference], LONG, remedy="Look at the free space of the archive's directory."
+        )
+
+    def pull(self, reference: str, platform: str = "") -> None:
+        """Pull an image from its registry; for another platform than this machine's if one is given."""
+        self._run(
+            ["pull", "--quiet", *(["--platform", platform] if platform else []), reference],
             LONG,
             remedy="Check the name, the login (docker login) and the way to the registry, or take the image from an archive.",
         )

@@ -6,6 +6,9 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from .errors import ProblemsError
+from .host import Host
+from .outcome import Outcome
 from .plan_findings import Findings, closest
 
 SOURCES = ("MindSpeed-LLM", "MindSpeed", "Megatron-LM")
@@ -122,6 +125,25 @@ def _image(row: Mapping[str, Any], architecture: str, chip: str, findings: Findi
         )
         return ""
     return f"{image['repository']}:{tag}"
+
+
+def release_info(host: Host, params: Mapping[str, Any], check_mode: bool) -> Outcome:
+    """Tell what a release row and a site's overrides say together, and where it is to be had (action of module release_info)."""
+    findings = Findings()
+    row, overrides = params["release"], params["overrides"]
+    read = read_release(row, overrides, params["architecture"], params["chip"], findings)
+    if findings.refusals:
+        raise ProblemsError(
+            [finding.text for finding in findings.refusals], "Correct the release row or its overrides."
+        )
+    sources = merged(row, _spelled_out(overrides))["sources"]
+    told = {
+        name: {"url": str(sources[name].get("url", "")), "branch": read["branches"][name], "commit": commit}
+        for name, commit in read["commits"].items()
+    }
+    return Outcome(
+        values={"image": read["image"], "sources": told, "python": str(read["python"]), "mixed": read["mixed"]}
+    )
 
 
 def check_choice(kind: str, name: str, choices: Sequence[str], findings: Findings) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Actions mcore_checkpoint, megatron_dataset, hf_export and artifact_sync: start long work in the background and show how far it is.
+"""Actions for modules whose work is long (LONG): start it on the host in the background and show how far it is.
 
 One look says whether there is anything to do. If there is, the module runs detached from the connection, which may be lost and come
 back; a run of the playbook that was ended meanwhile leaves the work going, and the next one waits for it (the module holds a lock).
@@ -18,10 +18,16 @@ LIMIT = 7 * 24 * 3600  # seconds; more than any conversion or preprocessing take
 RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reported as unreachable
 FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two questions, growing
 SHORT = 256 * 2**20  # bytes; to bring so many or fewer takes a few seconds and is not followed
-STAGES = {
-    "mcore_checkpoint": ("checkpoint", "converting"),
-    "megatron_dataset": ("dataset", "preprocessing"),
-    "hf_export": ("export", "exporting"),
+# Module -> where it leaves its progress, and what it is doing.
+LONG = {
+    "mcore_checkpoint": ("{work_root}/checkpoint/.progress", "converting"),
+    "megatron_dataset": ("{work_root}/dataset/.progress", "preprocessing"),
+    "hf_export": ("{work_root}/export/.progress", "exporting"),
+    "artifact_sync": ("{work_root}/{stage}/.progress", "{stage}"),
+    "model_snapshot": ("{record}.progress", "downloading"),
+    "git_mirror": ("", ""),
+    "image_archive": ("", ""),
+    "wheel_mirror": ("", ""),
 }
 
 
@@ -96,9 +102,10 @@ class ActionModule(ActionBase):
             pause = min(1.5 * pause, LONGEST_PAUSE)
 
     def _progress(self) -> str:
-        fetched = str(self._task.args.get("stage"))
-        stage, doing = STAGES.get(self._name(), (fetched, fetched))
-        path = f"{self._task.args.get('work_root')}/{stage}/.progress"
+        place, doing = LONG[self._name()]
+        if not place:  # git, Docker and pip show their progress to a person alone
+            return ""
+        path, doing = place.format(**self._task.args), doing.format(**self._task.args)
         read = self._low_level_execute_command(f"cat {self._connection._shell.quote(path)}", sudoable=True)
         return progress_line(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
 

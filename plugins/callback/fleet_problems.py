@@ -225,6 +225,11 @@ def place(host: str, delegate_to: str | None, result: Mapping[str, Any]) -> str:
 
 def collect(problems: list[Problem], host: str, task: str, result: Mapping[str, Any], python: str = "python3") -> None:
     """Add a failed result to the list; the same problem in the same task becomes one entry with several hosts."""
+    items = [item for item in result.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
+    if items:  # of a loop, whose own message only says that some of its turns failed
+        for item in items:
+            collect(problems, host, task, item, python)
+        return
     what, remedy, said = explain(result, python)
     found = next((one for one in problems if (one.what, one.remedy, one.task) == (what, remedy, task)), None)
     if found is None:
