@@ -8,6 +8,7 @@ back; a run of the playbook that was ended meanwhile leaves the work going, and 
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -69,7 +70,8 @@ class ActionModule(ActionBase):
         self._task.async_val = 0
         if started.get("failed") or not started.get("ansible_job_id"):
             return dict(started)
-        place = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
+        # Where the job says it is: `~` of the login is another directory where a local connection runs as somebody else.
+        place = os.path.dirname(str(started["results_file"]))
         job = {"jid": started["ansible_job_id"], "_async_dir": place}
         answer = self._wait(job, variables)
         self._execute_module(

@@ -40,12 +40,6 @@ class Action(follow.ActionModule):  # type: ignore[misc, name-defined]
             raise answer
         return answer
 
-    def _remote_expand_user(self, path: str, *_: Any, **__: Any) -> str:
-        return path.replace("~", "/root")
-
-    def get_shell_option(self, option: str, default: Any = None) -> Any:
-        return default
-
     def _low_level_execute_command(self, command: str, **_: Any) -> dict[str, Any]:
         assert command == "cat /w/checkpoint/.progress"
         return {"rc": 0, "stdout": json.dumps(LINE)}
@@ -76,7 +70,7 @@ def test_check_mode_and_failures_end_with_the_look(look: dict[str, Any]) -> None
 
 
 def test_work_is_followed_and_its_result_is_the_modules() -> None:
-    started = {"ansible_job_id": "j1", "started": 1, "finished": 0}
+    started = {"ansible_job_id": "j1", "started": 1, "finished": 0, "results_file": "/home/me/.ansible_async/j1"}
     done = {
         "changed": True,
         "found": "absent",
@@ -112,7 +106,7 @@ def test_a_long_transfer_says_what_it_does(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_lost_connection_is_waited_for() -> None:
-    started, done = {"ansible_job_id": "j1"}, {"changed": True, "finished": 1}
+    started, done = {"ansible_job_id": "j1", "results_file": "/a/j1"}, {"changed": True, "finished": 1}
     action = Action([{"changed": True}, started, AnsibleConnectionFailure("gone"), {"finished": 0}, done, {}])
     assert run(action) == {"changed": True}
     assert action.resets == 1
@@ -124,7 +118,7 @@ def test_a_connection_lost_for_good_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(follow.time, "monotonic", lambda: float(next(clock)) + 1)
     gone = [AnsibleConnectionFailure("gone") for _ in range(2)]
     with pytest.raises(AnsibleConnectionFailure):
-        run(Action([{"changed": True}, {"ansible_job_id": "j1"}, *gone, *gone]))
+        run(Action([{"changed": True}, {"ansible_job_id": "j1", "results_file": "/a/j1"}, *gone, *gone]))
 
 
 def test_a_job_that_does_not_start() -> None:
