@@ -35,7 +35,9 @@ options:
     choices: [stat, content]
     default: stat
   predicted:
-    description: In check mode an absent artifact is one that the real run makes before this; the manifest is empty then.
+    description:
+      - In check mode, the real run makes or repairs the artifact before it gets here. The manifest is then that of its receipt, and empty
+        where the artifact is absent.
     type: bool
     default: false
   cache_dir:

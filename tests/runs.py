@@ -16,6 +16,20 @@ import ansible_runner
 from tests.conftest import ROOT
 
 
+@dataclass(frozen=True)
+class Change:
+    """A task that changed something on a host, or in check mode would. `what` is its module, with the stage or step where needed."""
+
+    host: str
+    what: str
+    result: dict[str, Any]
+
+    @property
+    def actions(self) -> list[str]:
+        """What the module says about it: what was found and what was done."""
+        return list(self.result.get("actions", []))
+
+
 @dataclass
 class Run:
     """How a playbook ended. `problems` is what the callback fleet_problems wrote at its end."""
@@ -41,6 +55,23 @@ class Run:
             if event["event"] in kinds and data.get("task_action") == action:
                 yield data["host"], data["res"]
 
+    def changes(self) -> list[Change]:
+        """Return every change, in the order of the run."""
+        return [
+            Change(event["event_data"]["host"], _what(event["event_data"]), event["event_data"]["res"])
+            for event in self.events
+            if event["event"] == "runner_on_ok" and event["event_data"]["res"].get("changed")
+        ]
+
+    def changed_tasks(self) -> list[tuple[str, str]]:
+        """Return (host, what) of every change, sorted."""
+        return sorted((change.host, change.what) for change in self.changes())
+
+    def change(self, host: str, what: str) -> Change:
+        """Return the one change of that kind on a host."""
+        (found,) = [change for change in self.changes() if (change.host, change.what) == (host, what)]
+        return found
+
     def failures(self) -> dict[str, str]:
         """Return host -> message of its failed task."""
         found = {}
@@ -55,6 +86,13 @@ class Run:
         """Return the one problem that the report has for a host."""
         (found,) = [problem for problem in self.problems if host in problem["hosts"]]
         return found
+
+
+def _what(data: dict[str, Any]) -> str:
+    action, result = str(data["task_action"]), data["res"]
+    if action == "artifact_sync":
+        return f"{action} {result['actions'][0].split()[0]}"
+    return f"{action} {data['task'].split(' | ')[0].lower()}" if action == "training_job" else action
 
 
 def run_playbook(

@@ -8,11 +8,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e.snapshot import Snapshot, take, take_controller
 from tests.runs import Run, run_playbook
 
 NPU_HOSTS = ("npu-1", "npu-2")
@@ -52,9 +55,54 @@ def current_receipt(host: str, stage: str) -> dict[str, Any]:
     return json.loads(on_host(host, f"cat {WORK_ROOT}/{stage}/current/receipt.json"))
 
 
-@pytest.fixture
-def bare_hosts(lab: None) -> None:
-    """Servers as they come: no container, no image, no work root."""
+Snapshots = dict[str, Snapshot]
+ON_STAGING = ("/srv/ascend", "/var/cache/ascend-fleet", "/var/lib/ascend-fleet")
+
+
+def look_everywhere() -> Snapshots:
+    """Return what lies on every host of the lab and on the controller."""
+    roots = {**dict.fromkeys(NPU_HOSTS, (WORK_ROOT,)), "staging-1": ON_STAGING}
+    return {
+        "controller": take_controller(),
+        **{host: take(on_host, host, (*places, "/root/.ssh")) for host, places in roots.items()},
+    }
+
+
+def clear() -> None:
+    """Bring the lab to where it is before the first run: no container, no image, no work root, nothing remembered."""
     for host in NPU_HOSTS:
         on_host(host, "docker ps -aq | xargs -r docker rm -f >/dev/null; docker image prune -af >/dev/null")
         on_host(host, f"rm -rf {WORK_ROOT}")
+    on_host("staging-1", f"rm -rf {' '.join(ON_STAGING[1:])}")
+    for plan in (ROOT / "reports").glob("plan*"):
+        plan.unlink()
+
+
+@dataclass(frozen=True)
+class Mission:
+    """Bare servers, what check mode predicts for them, and the run that took them to a finished training, with its report."""
+
+    bare: Snapshots
+    predicted: Run
+    after_prediction: Snapshots
+    run: Run
+    report: Path
+
+
+@pytest.fixture(scope="session")
+def mission(playbook: Playbook, tmp_path_factory: pytest.TempPathFactory) -> Mission:
+    """The one way from bare to finished; whoever breaks something of it, or changes what is in use, brings it back."""
+    clear()
+    bare = look_everywhere()
+    predicted = playbook("site.yml", cmdline="--check --diff")
+    after = look_everywhere()
+    report = tmp_path_factory.mktemp("report") / "report.html"
+    return Mission(bare, predicted, after, playbook("site.yml", report_output=str(report)), report)
+
+
+@pytest.fixture(scope="session")
+def finished(mission: Mission) -> str:
+    """A finished run in use on both hosts; its fingerprint."""
+    assert mission.run.rc == 0, mission.run.output[-4000:]
+    name: str = current_receipt("npu-1", "run")["fingerprint"]
+    return name

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NPU_HOSTS, WORK_ROOT, Playbook, Run, current_receipt, on_host
+from tests.e2e.conftest import NPU_HOSTS, WORK_ROOT, Mission, Playbook, Run, current_receipt, on_host
 
 pytestmark = pytest.mark.docker
 
@@ -31,17 +31,14 @@ SHARDS = {"npu-1": ["mp_rank_00_000", "mp_rank_01_000"], "npu-2": ["mp_rank_00_0
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where these runs write their report; the data stand beside it."""
-    return tmp_path_factory.mktemp("report") / "report.html"
+def first_run(mission: Mission) -> Run:
+    return mission.run
 
 
 @pytest.fixture(scope="module")
-def first_run(request: pytest.FixtureRequest, playbook: Playbook, lab: None, report: Path) -> Run:
-    for host in NPU_HOSTS:
-        on_host(host, "docker ps -aq | xargs -r docker rm -f >/dev/null; docker image prune -af >/dev/null")
-        on_host(host, f"rm -rf {WORK_ROOT}")
-    return playbook("site.yml", report_output=str(report))
+def report(mission: Mission) -> Path:
+    """Where the first run wrote its report; the data stand beside it."""
+    return mission.report
 
 
 def test_bare_servers_end_without_failures(first_run: Run) -> None:

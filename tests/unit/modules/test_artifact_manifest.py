@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.ascend_fleet.host import Host
+from ansible.module_utils.ascend_fleet.manifest import Manifest
+from ansible.module_utils.ascend_fleet.receipt import Receipt, Store
 
 from tests.conftest import ModuleResult, RunModule
 
@@ -110,6 +113,15 @@ def test_what_the_real_run_makes_first_is_predicted_in_check_mode_only(source: S
     predicted = source.look(check=True, path="/srv/gone/model", predicted=True)
     assert predicted["manifest"] == {}
     assert source.look(path="/srv/gone/model", predicted=True).failed
+
+
+def test_what_the_real_run_repairs_first_is_predicted_whole(source: Source) -> None:
+    whole = source.look()["manifest"]
+    store = Store(Host(), str(source.root.parent), "source")
+    store.write(Receipt("source", {}, Manifest.from_dict(whole)), str(source.root))
+    (source.root / "a.txt").unlink()
+    assert source.look(check=True, predicted=True)["manifest"] == whole
+    assert set(source.look(predicted=True)["manifest"]) == {"deep/b.bin"}
 
 
 def test_all_broken_files_are_named_at_once(source: Source) -> None:
