@@ -27,6 +27,7 @@ from .outcome import Outcome
 
 RECEIPT = "receipt.json"
 CURRENT = "current"
+# What a person reads about an artifact in which no single file is wrong.
 WORDS = {"unsealed": "no receipt", "not-current": "not in use"}
 FINGERPRINT_LENGTH = 16  # hexadecimal digits; 64 bits name the artifacts of one work root safely
 

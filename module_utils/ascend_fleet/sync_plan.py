@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .host import Host
 from .manifest import Manifest, compare
-from .receipt import Store, fingerprint
+from .receipt import WORDS, Store, fingerprint
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def make_plan(store: Store, request: Request) -> Plan:
     elif not sealed or receipt is None:
         # Files without a receipt may be whole: only their content can tell.
         found = compare(store.host, target, request.wanted, "content")
-        needed, lines = [*found.missing, *found.changed], ["no receipt", *found.lines()]
+        needed, lines = [*found.missing, *found.changed], [WORDS["unsealed"], *found.lines()]
     else:
         needed, lines = _damage(store, target, receipt.outputs, request)
     lines = lines + _lost_directories(store.host, target, request.directories if store.host.is_dir(target) else [])
@@ -53,7 +53,7 @@ def make_plan(store: Store, request: Request) -> Plan:
     fetch = Manifest({path: request.wanted.files[path] for path in sorted(needed)})
     shared = _shareable(store, fetch, name, request.verify)
     rest = Manifest({path: entry for path, entry in fetch.files.items() if path not in shared})
-    return Plan(name, state, rest, shared, lines if lines else ([] if state == "ok" else [state]))
+    return Plan(name, state, rest, shared, lines if lines else ([] if state == "ok" else [WORDS.get(state, state)]))
 
 
 def _damage(store: Store, target: str, outputs: Manifest, request: Request) -> Tuple[List[str], List[str]]:

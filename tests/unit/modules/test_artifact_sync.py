@@ -133,7 +133,7 @@ def flip(path: Path, keep_time: bool) -> None:
         ("flip behind its time", "content", ["changed: weights.bin"], 1),
         ("receipt", "stat", ["no receipt"], 0),
         ("receipt and file", "stat", ["no receipt", "missing: weights.bin"], 1),
-        ("link", "stat", ["not-current"], 0),
+        ("link", "stat", ["not in use"], 0),
         ("unreadable receipt", "stat", ["no receipt"], 0),
     ],
 )
