@@ -100,7 +100,9 @@ def test_a_short_transfer_is_not_followed() -> None:
 def test_a_long_transfer_says_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LINE, "doing", "checking")
     look, done = {"changed": True, "bytes_to_fetch": follow.SHORT + 1}, {"changed": True, "finished": 1}
-    action = Action([look, {"ansible_job_id": "j1"}, {"finished": 0}, done, {}], module="artifact_sync")
+    action = Action(
+        [look, {"ansible_job_id": "j1", "results_file": "/a/j1"}, {"finished": 0}, done, {}], module="artifact_sync"
+    )
     assert run(action) == {"changed": True}
     assert action.lines == ["npu-1: checking checkpoint, 42 %, 42 MiB at 7 MiB/s, 8 s left"]
 
