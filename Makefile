@@ -11,7 +11,7 @@ HOST ?= npu-1
 # ansible-playbook, molecule and the linters look for their tools on PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help lab lab-up lab-down lab-clean lab-status shell test venv setup engine-stop
+.PHONY: help lab lab-up lab-down lab-clean lab-status shell rehearse rehearse-down test venv setup engine-stop
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ lab-status: ## show the lab's hosts
 
 shell: ## open a shell on a lab host: make shell HOST=npu-2
 	@$(PYTHON) -m lab ssh $(HOST)
+
+rehearse: ## run the real MindSpeed-LLM through site.yml on CPU: make rehearse UPSTREAM=<directory of the three clones>
+	@scripts/rehearse "$(UPSTREAM)"
+
+rehearse-down: ## remove the rehearsal's hosts, volumes, network and state
+	@LAB_VARIANT=rehearsal $(PYTHON) -m lab down
 
 test: ## run everything that the continuous integration runs
 	@scripts/test

@@ -121,9 +121,9 @@ def spec(host: Host, plan: Plan) -> str:
 
 
 def running_specs() -> dict[str, str]:
-    """Spec of every running host of this clone's lab by name; hosts that are stopped are left out."""
+    """Spec of every running host of this lab by name; hosts that are stopped are left out."""
     form = '{{.Label "ascend-lab"}} {{.Label "ascend-lab.spec"}}'
-    own = ["--filter", f"label={LABEL}", "--filter", f"label=ascend-lab.clone={CLONE}"]
+    own = ["--filter", f"label={LABEL}", "--filter", f"name=^{LAB}-"]
     listed = run(["docker", "ps", *own, "--format", form])
     return dict(line.split() for line in listed.splitlines() if len(line.split()) == 2)
 

@@ -46,7 +46,10 @@ OVERLAYS = {
     ),
     "staging": (Overlay(RECIPES / "host" / "root", "/"),),
     "training": (Overlay(CLONE / "lab" / "torch_npu_cpu", "/opt/mindspeed/venv/lib/python3.11/site-packages"),),
+    "rehearsal": (),
 }
+# Images that are built on another one; the others are built on the base.
+PARENTS = {"rehearsal": "training"}
 
 
 def base_tag() -> str:
@@ -56,12 +59,16 @@ def base_tag() -> str:
 
 
 def tag(name: str) -> str:
-    """The name of the image `name` (server, staging, training), by a hash of its whole recipe."""
-    digest = hashlib.sha256(base_tag().encode())
+    """The name of the image `name` (a directory of images/), by a hash of its whole recipe."""
+    digest = hashlib.sha256(_parent_tag(name).encode())
     for target, source in recipe_files(name):
         mode = "x" if os.access(source, os.X_OK) else "-"
         digest.update(f"{target} {mode} ".encode() + hashlib.sha256(source.read_bytes()).digest())
     return f"{REPOSITORY}/{name}:{digest.hexdigest()[:12]}"
+
+
+def _parent_tag(name: str) -> str:
+    return tag(PARENTS[name]) if name in PARENTS else base_tag()
 
 
 def recipe_files(name: str) -> Iterator[tuple[str, Path]]:
@@ -85,6 +92,7 @@ def ensure(*names: str) -> dict[str, str]:
     missing = [name for name in names if not exists(tags[name])]
     if missing:
         ensure_base()
+        ensure(*(PARENTS[name] for name in missing if name in PARENTS))
         with ThreadPoolExecutor(max_workers=3) as pool:
             list(pool.map(lambda name: _build(name, tags[name]), missing))
     return tags
@@ -97,7 +105,7 @@ def _build(name: str, image: str) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, place)
         # The host's network, because a machine may reach its mirror through a proxy on its own loopback.
-        arguments = ["--network=host", "--build-arg", f"BASE={base_tag()}", "--tag", image]
+        arguments = ["--network=host", "--build-arg", f"BASE={_parent_tag(name)}", "--tag", image]
         stream(["docker", "build", "--quiet", *arguments, directory], lambda line: None)
 
 

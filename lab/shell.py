@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CLONE = Path(__file__).resolve().parent.parent
-STATE = CLONE / ".lab"
+# A clone can have a second lab beside its usual one, with the real repositories (docs/rehearsal.md).
+REHEARSAL = os.environ.get("LAB_VARIANT", "") == "rehearsal"
+SUFFIX = "-rehearsal" if REHEARSAL else ""
+STATE = CLONE / f".lab{SUFFIX}"
 # Every clone has a lab of its own, so what the engine calls it comes from the place of the clone.
-LAB = f"ascend-lab-{hashlib.sha256(str(CLONE).encode()).hexdigest()[:6]}"
-SITE_PACKAGES = CLONE / ".venv" / "lib" / "python3.11" / "site-packages"
+LAB = f"ascend-lab-{hashlib.sha256(f'{CLONE}{SUFFIX}'.encode()).hexdigest()[:6]}"
+SITE_PACKAGES = CLONE / f".venv{SUFFIX}" / "lib" / "python3.11" / "site-packages"
 _PRINTING = threading.Lock()
 
 

@@ -13,13 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from lab import images
-from lab.shell import CLONE, LabError, cache_directory, long_work, run, say, stream
+from lab import images, real_upstream
+from lab.pieces import Piece
+from lab.shell import CLONE, REHEARSAL, LabError, cache_directory, long_work, run, say, stream
 
 PLACE = "/srv/ascend"
 TRAINING_IMAGE = "mindspeed-llm:2025.rc1-lab"
@@ -28,27 +27,22 @@ KEPT_PER_PIECE = 3
 OWNER = "keeper:1001"
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One part of the content: `build` fills an empty directory."""
-
-    name: str
-    key: str
-    build: Callable[[Path], None]
-
-    @property
-    def directory(self) -> Path:
-        """Where the cache keeps it."""
-        return cache_directory() / f"{self.name}-{self.key}"
-
-
 def pieces() -> list[Piece]:
     """Everything that the staging host holds."""
     return [
-        Piece("image", images.tag("training").rpartition(":")[2], _build_archive),
-        Piece("git", content_key("lab/upstream"), lambda target: _run_builder("lab.upstream.build", target / "git")),
+        Piece("image", images.tag(_training()).rpartition(":")[2], _build_archive),
+        real_upstream.piece() if REHEARSAL else _stand_ins(),
         Piece("model", content_key("lab/model"), lambda target: _run_builder("lab.model.build", target)),
     ]
+
+
+def _stand_ins() -> Piece:
+    return Piece("git", content_key("lab/upstream"), lambda target: _run_builder("lab.upstream.build", target / "git"))
+
+
+def _training() -> str:
+    """The recipe of the training image; the real repositories want a compiler in it."""
+    return "rehearsal" if REHEARSAL else "training"
 
 
 def content_key(folder: str) -> str:
@@ -110,7 +104,7 @@ def remove_cached() -> None:
 
 def _build_archive(target: Path) -> None:
     """Write the training image as the archive that users bring along."""
-    built = images.ensure("training")["training"]
+    built = images.ensure(_training())[_training()]
     directory = target / "images"
     directory.mkdir()
     archive = directory / f"{TRAINING_IMAGE.replace(':', '-')}.tar"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab import hosts, images, keys, network, staging
 from lab.hosts import HOSTS, Plan
-from lab.shell import CLONE, SITE_PACKAGES, STATE, LabError, attempt, say
+from lab.shell import CLONE, LAB, REHEARSAL, SITE_PACKAGES, STATE, LabError, attempt, say
 
 ADDRESSES = STATE / "address"
 COMMITS = STATE / "commits.json"
@@ -29,7 +29,8 @@ def up() -> bool:
     """Make the lab what it should be; return whether anything had to be done."""
     need_engine()
     if not SITE_PACKAGES.is_dir():
-        raise LabError(f"{SITE_PACKAGES} is missing; run `make venv`, because the lab's containers compute with it")
+        command = "python3 scripts/setup rehearsal" if REHEARSAL else "make venv"
+        raise LabError(f"{SITE_PACKAGES} is missing; run `{command}`, because the lab's containers compute with it")
     names = [host.name for host in HOSTS]
     keys.ensure(names)
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -103,7 +104,7 @@ def _remove_orphans(found: dict[str, str]) -> None:
 def down() -> None:
     """Remove every trace of this clone's lab on this machine except images and caches."""
     need_engine()
-    found = sorted(name for name, clone in hosts.all_containers().items() if clone == str(CLONE))
+    found = sorted(name for name in hosts.all_containers() if name.startswith(f"{LAB}-"))
     if found:
         say(f"removing {', '.join(found)}")
     hosts.remove(found)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Inventory script: what the lab chose, its addresses and the commits of its stand-in repositories, as literal values.
 
-While the lab is down every host has a name for its address that says so in ssh's own message.
+As inventory/rehearsal/addresses.py it speaks of the rehearsal's lab. While the lab is down every host has a name for its
+address that says so in ssh's own message.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-STATE = Path(__file__).resolve().parent.parent.parent / ".lab"
+HERE = Path(__file__).absolute().parent  # a link is not followed: which inventory asks decides
+STATE = HERE.parent.parent / {"lab": ".lab", "rehearsal": ".lab-rehearsal"}[HERE.name]
 HOSTS = ("npu-1", "npu-2", "staging-1")
 LAB_IS_DOWN = "the-lab-is-not-up.run-make-lab-up"
 

@@ -1,0 +1,1 @@
+../lab/addresses.py
