@@ -20,7 +20,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import filter_loader
 
-FORMAT = 1  # of the data; what another version of this project kept is not read
+FORMAT = 2  # of the data; what another version of this project kept is not read
 PIECES = ("plan", "drivers", "hosts", "run")
 
 
