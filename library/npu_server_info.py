@@ -113,6 +113,10 @@ unfinished_runs:
   returned: success
   type: list
   elements: str
+asked:
+  description: The parameters, those that were left out too, so that an answer can serve again for the same questions.
+  returned: success
+  type: dict
 actions:
   description: Always empty.
   returned: success

@@ -36,6 +36,7 @@ def server_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome
             "npus": {key: value for key, value in seen.items() if key != "chips"},
             "network": network,
             "server": facts.as_dict(),
+            "asked": dict(params),  # Ansible keeps no `invocation` in a registered result
             "unfinished_runs": unfinished_runs(host, params["work_root"]) if params["work_root"] else [],
         }
     )

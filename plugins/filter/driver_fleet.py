@@ -242,7 +242,7 @@ def driver_looked(variables: Mapping[str, Any], asked: Mapping[str, Any]) -> boo
     result = variables.get(RESULT)
     if not isinstance(result, Mapping) or "findings" not in result:
         return False
-    known = result.get("invocation", {}).get("module_args", {})
+    known = result.get("asked", {})
     return all(known.get(key) == value for key, value in asked.items())
 
 

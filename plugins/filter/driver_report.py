@@ -49,7 +49,7 @@ def driver_data(
 def _looked_at(hostvars: Mapping[str, Any], host: str) -> float | None:
     """Return when the controller asked a host, in seconds since the epoch; an answer that serves again keeps its time."""
     result = hostvars[host].get(RESULT) if host in hostvars else None
-    asked = result.get("invocation", {}).get("module_args", {}) if isinstance(result, Mapping) else {}
+    asked = result.get("asked", {}) if isinstance(result, Mapping) else {}
     return float(asked["sent_at"]) if asked.get("sent_at") else None
 
 

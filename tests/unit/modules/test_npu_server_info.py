@@ -63,6 +63,7 @@ def test_a_server_that_is_right(run_library: RunModule, server: FakeServer, chec
     assert (known["kernel"], known["system"], known["memory_mb"]) == ("5.10.0-216.aarch64", "openEuler 22.03 LTS", 2048)
     assert known["interface"] == {"name": "eth0", "state": "up", "mtu": 1500, "speed_mbps": 25000}
     assert (known["interfaces"], known["clock_offset_s"]) == (["eth0"], None)
+    assert PARAMS.items() <= result["asked"].items(), "by which the answer serves again"
 
 
 def test_the_clock_is_compared_with_the_time_of_sending(

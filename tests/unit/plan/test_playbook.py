@@ -88,6 +88,15 @@ def test_a_mistyped_name_and_a_wrong_size_in_one_report(tmp_path: Path, inventor
     (result,) = failed.values()
     assert [item["code"] for item in result["refusals"]] == ["release-unknown", "tensor-parallel", "world-size"]
     assert "Those that exist: 1.0.0, 1.0.RC3, 2.0.0" in result["problems"][0]
+    assert "Run plan: refused" in (tmp_path / "plan.html").read_text(), "the page tells it, too"
+
+
+def test_check_mode_predicts_the_files_and_writes_none(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    runner = run(tmp_path, PLAYBOOK, inventory, "--check")
+    assert runner.rc == 0, runner.stdout.read()
+    (made,) = results(runner, "runner_on_ok", "Make the run plan").values()
+    assert [Path(action).name for action in made["actions"]] == ["plan.json", "plan.html"]
+    assert not list(tmp_path.glob("plan*"))
 
 
 def test_config_json_comes_from_the_staging_host(tmp_path: Path, inventory: dict[str, Any]) -> None:

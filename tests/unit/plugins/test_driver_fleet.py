@@ -159,7 +159,7 @@ def test_not_everybody_is_left_out() -> None:
 
 def test_an_answer_serves_again_for_the_same_questions() -> None:
     variables = host()
-    variables["driver_check_server"]["invocation"] = {"module_args": {"expected_chips": [2, 3], "timeout": 20.0}}
+    variables["driver_check_server"]["asked"] = {"expected_chips": [2, 3], "timeout": 20.0}
     assert plugin.driver_looked(variables, {"expected_chips": [2, 3]})
     assert not plugin.driver_looked(variables, {"expected_chips": [0]})
     assert not plugin.driver_looked({}, {})

@@ -39,7 +39,7 @@ def test_the_data_is_json_and_complete() -> None:
 def test_the_data_say_when_the_hosts_were_asked() -> None:
     first, second = host(), host()
     for variables, at in ((first, 1000.5), (second, 1002.0)):
-        variables["driver_check_server"]["invocation"] = {"module_args": {"sent_at": at}}
+        variables["driver_check_server"]["asked"] = {"sent_at": at}
     assert data({"one": first, "two": second, "three": {}})["looked_at"] == 1002.0
     assert data({"one": host(), "two": {}})["looked_at"] is None
 

@@ -31,13 +31,20 @@ FLAGS = (
     "--hide-scrollbars",
 )
 WIDE, NARROW = 1280, 500  # pixels; 500 is the narrowest window that a browser makes
+POLICY = """default-src 'none'; style-src 'unsafe-inline'; img-src data:"""
+# The page may run nothing; to be measured it has to, and nothing else. What it tries to load is refused and written down.
+CLOSED = f'content="{POLICY}"/>'
+OPENED = f"""content="{POLICY}; script-src 'unsafe-inline'"/><script>
+window.refused = [];
+document.addEventListener('securitypolicyviolation', event => refused.push(event.blockedURI));
+</script>"""
 # What only the browser knows, written where --dump-dom shows it.
 MEASURE = """<script>
 const box = element => element.getBoundingClientRect();
 const page = document.documentElement;
 page.dataset.seen = JSON.stringify({
   overflow: page.scrollWidth - page.clientWidth,
-  loaded: performance.getEntriesByType('resource').map(entry => entry.name),
+  refused: window.refused,
   background: getComputedStyle(document.body).backgroundColor,
   pictures: [...document.querySelectorAll('svg')].map(svg => [svg.classList[0], box(svg).width, box(svg).height]),
   outside: [...document.querySelectorAll('svg text')].filter(text => {
@@ -77,7 +84,9 @@ class Browser:
 
     def measure(self, page: str, width: int, *flags: str) -> dict[str, Any]:
         """Return what MEASURE sees."""
-        dom = self.run(page.replace("</body>", f"{MEASURE}</body>"), width, "--dump-dom", *flags)
+        assert page.count(CLOSED) == 1
+        opened = page.replace(CLOSED, OPENED).replace("</body>", f"{MEASURE}</body>")
+        dom = self.run(opened, width, "--dump-dom", *flags)
         found = re.search(r'data-seen="([^"]*)"', dom)
         assert found, dom[:2000]
         seen: dict[str, Any] = json.loads(unescape(found[1]))
@@ -131,10 +140,21 @@ PAGES = pages()
 def test_it_fits_the_window_and_loads_nothing(browser: Browser, name: str, width: int) -> None:
     seen = browser.measure(PAGES[name], width)
     assert seen["overflow"] == 0, "only wide tables and pictures scroll, each for itself"
-    assert seen["loaded"] == []
+    assert seen["refused"] == [], "the page asks for nothing from anywhere"
     assert seen["outside"] == [], "no label leaves its picture"
     assert seen["pictures"]
     assert all(wide > 40 and high > 10 for _, wide, high in seen["pictures"])
+
+
+def test_what_would_be_wrong_is_seen(browser: Browser) -> None:
+    """The checks above are worth something: each sees the fault that it is for."""
+    wrong = PAGES["two hosts"].replace(
+        "</header>", '<div style="width: 3000px">x</div><img src="https://192.0.2.1/x.png"/></header>'
+    )
+    seen = browser.measure(wrong.replace('class="strong" x="', 'class="strong" x="9'), WIDE)
+    assert seen["overflow"] > 1000
+    assert seen["refused"] == ["https://192.0.2.1/x.png"]
+    assert seen["outside"]
 
 
 def test_it_follows_the_colours_of_the_system(browser: Browser) -> None:

@@ -160,3 +160,29 @@ def test_without_an_announcement_the_last_report_stays(site: Path) -> None:
     text = (site / "site.yml").read_text()
     (site / "site.yml").write_text("- name: Plan it" + text.split("- name: Plan it")[1])
     assert run(site) == before
+
+
+def test_the_role_writes_the_page_where_no_callback_is_enabled(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a program that brings callbacks of its own: all but the times is there."""
+    (site / "hosts-piece.json").write_text(json.dumps(given.hosts_piece(["npu-1", "npu-2"])), encoding="utf-8")
+    pieces = f"{{{{ {{'hosts': lookup('file', '{site}/hosts-piece.json') | from_json}} }}}}"
+    task = {"report_file": {"report": "{{ report_output }}", "pieces": pieces}, "run_once": True}
+    play = [{"hosts": "all", "gather_facts": False, "tasks": [task]}]
+    (site / "site.yml").write_text(json.dumps(play), encoding="utf-8")
+    monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "fleet_problems")
+    data = run(site)
+    assert data is not None
+    assert set(data) == {"format", "hosts"}
+    page = (site / "out" / "report.html").read_text()
+    assert 'class="loss"' in page
+    assert "The times of this run are not known" in page
+
+
+def test_data_of_another_version_are_not_read(site: Path) -> None:
+    (site / "out").mkdir()
+    (site / "out" / "report.json").write_text(
+        '{"format": -1, "drivers": {"at": 1, "is": "nobody knows"}}', encoding="utf-8"
+    )
+    data = run(site)
+    assert data is not None
+    assert "drivers" not in data
