@@ -65,7 +65,7 @@ def install_sources(host: Host, params: Dict[str, Any], check_mode: bool) -> Out
     ready = _is_ready(host, root, state, params["container"], check_mode)
     runner = Container(host, params["container"], params["env_scripts"], params["docker_cli"])
     lay_in = LayIn(host, root)
-    inputs = {"commits": commits, **_wheels(host, params["wheels"])}
+    inputs = {"commits": commits, **_wheels(host, params["wheels"], check_mode)}
     steps = _plan(lay_in, receipt, inputs, state, find(runner, root, params["python"]) if ready else None)
     outcome = Outcome(changed=steps.prove, actions=steps.actions(), values={"versions": {}, "saved": []})
     if receipt and not steps.prove:
@@ -183,10 +183,12 @@ def _reasons(stderr: str) -> str:
     return "\n".join(line for line in lines if _ERROR.search(line) and not line.endswith(_EMPTY_ERRORS))
 
 
-def _wheels(host: Host, directory: str) -> Dict[str, Any]:
+def _wheels(host: Host, directory: str, check_mode: bool) -> Dict[str, Any]:
     """Return the part of the inputs that names the wheels; none where the image's own packages are used."""
     if not directory:
         return {}
+    if check_mode and not host.is_dir(directory):
+        return {"wheels": ["to come"]}
     names = [name for name in host.list_dir(directory) if name.endswith((".whl", ".tar.gz", ".zip"))]
     if not names:
         raise InputError(

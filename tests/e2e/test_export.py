@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -14,14 +13,6 @@ pytestmark = pytest.mark.docker
 
 EXPORT = "playbooks/export-model.yml"
 CONTAINER = "docker exec LLM-2025-rc1 bash -c '. /usr/local/Ascend/ascend-toolkit/set_env.sh; exec \"$@\"' run"
-
-
-@pytest.fixture(scope="module")
-def trained(playbook: Playbook) -> dict[str, Any]:
-    """A finished run; its receipt on the first host."""
-    done = playbook("site.yml")
-    assert done.rc == 0, done.output[-4000:]
-    return current_receipt("npu-1", "run")
 
 
 def loss_on_the_first_samples() -> float:
@@ -42,7 +33,7 @@ def loss_on_the_first_samples() -> float:
     return float(json.loads(told.splitlines()[-1])["loss"])
 
 
-def test_the_trained_model_comes_back(trained: dict[str, Any], playbook: Playbook) -> None:
+def test_the_trained_model_comes_back(finished: str, playbook: Playbook) -> None:
     on_host("npu-1", f"rm -rf {WORK_ROOT}/export {WORK_ROOT}/trained")
     predicted = playbook(EXPORT, cmdline="--check --diff")
     assert (predicted.rc, predicted.changed()) == (0, {"npu-1": 2}), predicted.output[-4000:]
@@ -50,8 +41,8 @@ def test_the_trained_model_comes_back(trained: dict[str, Any], playbook: Playboo
     real = playbook(EXPORT)
     assert (real.rc, real.changed()) == (0, {"npu-1": 2}), real.output[-4000:]
     receipt = current_receipt("npu-1", "export")
-    assert receipt["parents"]["run"] == trained["fingerprint"]
-    assert receipt["inputs"]["iteration"] == trained["made_with"]["iterations"]
+    assert receipt["parents"]["run"] == finished
+    assert receipt["inputs"]["iteration"] == current_receipt("npu-1", "run")["made_with"]["iterations"]
     assert len(receipt["inputs"]["shards"]) == 4
     made = receipt["made_with"]
     assert (made["compared"]["equal"], made["compared"]["ranks"]) == (True, 4)
@@ -59,12 +50,12 @@ def test_the_trained_model_comes_back(trained: dict[str, Any], playbook: Playboo
     assert loss_on_the_first_samples() < current_receipt("npu-1", "reference")["made_with"]["loss"] - 0.2
 
 
-def test_the_second_time_nothing_is_done(trained: dict[str, Any], playbook: Playbook) -> None:
+def test_the_second_time_nothing_is_done(finished: str, playbook: Playbook) -> None:
     again = playbook(EXPORT)
     assert (again.rc, again.changed()) == (0, {})
 
 
-def test_a_damaged_model_is_exported_again(trained: dict[str, Any], playbook: Playbook) -> None:
+def test_a_damaged_model_is_exported_again(finished: str, playbook: Playbook) -> None:
     before = current_receipt("npu-1", "export")["outputs"]
     shard = next(path for path in before if path.endswith(".safetensors"))
     on_host("npu-1", f"truncate -s -1 {WORK_ROOT}/export/current/{shard}")
@@ -76,7 +67,7 @@ def test_a_damaged_model_is_exported_again(trained: dict[str, Any], playbook: Pl
     }
 
 
-def test_an_iteration_on_the_way(trained: dict[str, Any], playbook: Playbook) -> None:
+def test_an_iteration_on_the_way(finished: str, playbook: Playbook) -> None:
     last = current_receipt("npu-1", "export")["fingerprint"]
     earlier = playbook(EXPORT, model_export_iteration=10)
     assert earlier.rc == 0, earlier.output[-4000:]
