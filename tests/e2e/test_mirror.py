@@ -42,7 +42,10 @@ def disk(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
     archive = next((pieces["image"] / "images").glob("*.tar"))
     subprocess.run(["docker", "load", "--quiet", "--input", str(archive)], check=True, capture_output=True)
     names = [path.stem for path in (pieces["git"] / "git").glob("*.git")]
+    commits = json.loads((ROOT / ".lab" / "commits.json").read_text())
     yield {
+        # The inventory says the same of its own hosts alone, and the mirroring runs on this machine.
+        "run_plan_release_overrides": {"commits": commits, "image": {"name": staging.TRAINING_IMAGE}},
         "mirror_directory": str(place / "disk"),
         "staging_mirror_urls": {name: f"file://{pieces['git']}/git/{name}.git" for name in names},
         "staging_mirror_image_pull": False,
@@ -102,6 +105,7 @@ def test_servers_are_made_from_what_was_mirrored(playbook: Playbook, disk: dict[
 
 def carry(disk: str) -> None:
     """Bring the disk to the staging host, as it is."""
-    unpack = f"{sys.executable} -m lab ssh staging-1 -- bash -c 'mkdir -p {CARRIED} && tar -C {CARRIED} -x'"
+    on_host("staging-1", f"mkdir -p {CARRIED}")
+    unpack = f"{sys.executable} -m lab ssh staging-1 -- tar -C {CARRIED} -x"
     argv = ["bash", "-c", f"set -o pipefail; tar -C {disk} -c git images models wheels mirror.json | {unpack}"]
     subprocess.run(argv, check=True, cwd=ROOT)

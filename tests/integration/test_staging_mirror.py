@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -15,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
 import pytest
 from ansible.module_utils.ascend_fleet.image_archive import read_archive
 
 from tests.conftest import ROOT
+from tests.runs import Run, run_playbook
 from tests.unit.mirror.conftest import git, model_files, neutral_environment  # noqa: F401 - a fixture for all tests
 from tests.unit.mirror.fake_hub import Hub
 from tests.unit.mirror.test_wheel_mirror import wheel
@@ -62,36 +61,26 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def run(tmp_path: Path, origins: dict[str, Any], hub: Hub) -> Any:
-    def play(name: str, check: bool = False, **variables: Any) -> ansible_runner.Runner:
-        environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
-        return ansible_runner.run(
-            private_data_dir=tempfile.mkdtemp(dir=tmp_path),
-            project_dir=str(ROOT),
-            playbook=str(ROOT / "playbooks" / f"mirror-{name}.yml"),
-            inventory=str(ROOT / "inventory" / "prod"),
-            extravars={**origins, **variables},
-            cmdline="--check --diff" if check else None,
-            envvars={
-                **environment,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "plugins" / "callback"),
-                "HF_ENDPOINT": hub.endpoint,
-                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            },
-            quiet=True,
+    def play(part: str, check: bool = False, **variables: Any) -> Run:
+        return run_playbook(
+            Path(tempfile.mkdtemp(dir=tmp_path)),
+            f"playbooks/mirror-{part}.yml",
+            ROOT / "inventory" / "prod",
+            "--check --diff" if check else "",
+            environment={"HF_ENDPOINT": hub.endpoint, "no_proxy": "127.0.0.1"},
+            **{**origins, **variables},
         )
 
     return play
 
 
-def changed(runner: ansible_runner.Runner) -> int:
-    assert runner.rc == 0, runner.stdout.read()[-3000:]
-    return sum(runner.stats["changed"].values())
+def changed(run: Run) -> int:
+    assert run.rc == 0, run.output[-3000:]
+    return sum(run.changed().values())
 
 
-def told(runner: ansible_runner.Runner) -> list[str]:
-    data = [event["event_data"] for event in runner.events if event["event"] == "runner_on_ok"]
-    return [line for item in data if item["task_action"] == "show_text" for line in item["res"]["lines"]]
+def told(run: Run) -> list[str]:
+    return [line for _, result in run.results("show_text") for line in result["lines"]]
 
 
 def artifacts(origins: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +117,7 @@ def test_one_repository_that_fails_does_not_undo_the_others(run: Any, origins: d
     urls = origins["staging_mirror_urls"]
     broken = run("sources", staging_mirror_urls={**urls, "Megatron-LM": "file:///nowhere/Megatron-LM"})
     assert broken.rc != 0
-    assert "/nowhere/Megatron-LM" in broken.stdout.read().split("PROBLEMS")[-1]
+    assert "/nowhere/Megatron-LM" in broken.problem("localhost")["what"]
     done = artifacts(origins)
     assert set(done) == {"git/MindSpeed-LLM.git", "git/MindSpeed.git"}
     assert changed(run("sources")) == 1
@@ -182,4 +171,4 @@ def test_the_image(run: Any, origins: dict[str, Any], image: str) -> None:
     assert read_archive(str(archive))
     refused = run("image", staging_mirror_architecture="x86_64", **variables)
     assert refused.rc != 0
-    assert "linux/amd64" in refused.stdout.read()
+    assert "linux/amd64" in refused.problem("localhost")["what"]

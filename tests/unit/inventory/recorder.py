@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
-
 from tests.conftest import ROOT
+from tests.runs import run_playbook
 
 # Takes any arguments and returns them as `asked`, beside what the roles read from a stage that has nothing to do.
 MODULE = """#!/usr/bin/python
@@ -34,7 +32,6 @@ class Recorded:
     rc: int
     output: str
     calls: list[tuple[str, str, dict[str, Any]]]
-    unreachable: set[str]
 
     def asked(self, module: str, host: str) -> dict[str, Any]:
         """Return the arguments of the last call of a module on a host."""
@@ -50,24 +47,16 @@ def record(tmp_path: Path, inventory: Path, playbooks: Sequence[str], **variable
             (modules / path.name).write_text(MODULE)
     top = tmp_path / "recorded.yml"
     top.write_text("".join(f"- import_playbook: {ROOT}/playbooks/{name}.yml\n" for name in playbooks))
-    runner = ansible_runner.run(
-        private_data_dir=str(tmp_path),
-        project_dir=str(ROOT),
-        playbook=str(top),
-        inventory=str(inventory),
-        extravars={
-            "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
-            "ansible_become": False,
-            **variables,
-        },
-        envvars={
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_LIBRARY": f"{modules}:{ROOT / 'library'}",
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        },
-        quiet=True,
+    done = run_playbook(
+        tmp_path,
+        str(top),
+        inventory,
+        environment={"ANSIBLE_LIBRARY": f"{modules}:{ROOT / 'library'}"},
+        ansible_connection="local",
+        ansible_python_interpreter=sys.executable,
+        ansible_become=False,
+        **variables,
     )
-    data = [event["event_data"] for event in runner.events if event["event"] == "runner_on_ok"]
+    data = [event["event_data"] for event in done.events if event["event"] == "runner_on_ok"]
     calls = [(item["task_action"], item["host"], item["res"]["asked"]) for item in data if "asked" in item["res"]]
-    return Recorded(runner.rc, runner.stdout.read(), calls, set(runner.stats.get("dark", {})))
+    return Recorded(done.rc, done.output, calls)
