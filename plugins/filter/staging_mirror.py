@@ -28,7 +28,7 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
     made = result.get("made_with")
     if not made:
         return [f"{result.get('place', '')}: would be fetched ({result.get('found', 'absent')})"]
-    facts = [made.get("commit"), made.get("id"), made.get("python")]
+    facts = [made.get("commit"), made.get("id")]
     size = f"{result['files']} files, {result['bytes'] / 2**20:.1f} MiB"
     lines = [f"{result['place']}: {', '.join([*(str(fact) for fact in facts if fact), size])}"]
     if made.get("moved"):
