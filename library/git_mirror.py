@@ -12,6 +12,7 @@ description:
     by a reference of its own, so that it stays when its branch is rewritten.
   - Works in a sibling that an interruption leaves for the next run.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.mirror]
 options:
   url:
     description: Where the repository comes from; a local path or a bundle will do.
@@ -29,25 +30,6 @@ options:
     description: Full commit that has to be there.
     type: str
     required: true
-  record:
-    description: JSON file that says of everything mirrored what it is, where it came from and the digest of every file.
-    type: path
-    required: true
-  verify:
-    description: How what is there is compared with the record, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
-attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison, without the network, and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows what was asked for before and is now, and what was found.
-  idempotent:
-    support: full
-    description: Needs neither change nor network when what is there is what is recorded and asked for.
 """
 
 EXAMPLES = r"""
@@ -92,6 +74,7 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.mirror_git import mirror_repository
+from ansible.module_utils.ascend_fleet.options import MIRROR
 
 
 def main() -> None:
@@ -102,8 +85,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "branch": {"type": "str", "required": True},
             "commit": {"type": "str", "required": True},
-            "record": {"type": "path", "required": True},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
+            **MIRROR,
         },
         mirror_repository,
     )

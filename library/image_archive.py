@@ -12,6 +12,7 @@ description:
     is read back before it gets its name.
   - An archive that holds this image already is kept as it is.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.docker, fleet.mirror]
 options:
   reference:
     description: Name of the image with its tag.
@@ -33,29 +34,6 @@ options:
     description: Pull the image where this machine does not have it.
     type: bool
     default: true
-  docker_cli:
-    description: Docker or a command-line tool compatible with it.
-    type: str
-    default: docker
-  record:
-    description: JSON file that says of everything mirrored what it is, where it came from and the digest of every file.
-    type: path
-    required: true
-  verify:
-    description: How what is there is compared with the record, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
-attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison, without the network, and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows what was asked for before and is now, and what was found.
-  idempotent:
-    support: full
-    description: Needs neither change nor network when what is there is what is recorded and asked for.
 """
 
 EXAMPLES = r"""
@@ -99,6 +77,7 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.mirror_image import mirror_image
+from ansible.module_utils.ascend_fleet.options import DOCKER, MIRROR
 
 
 def main() -> None:
@@ -110,9 +89,8 @@ def main() -> None:
             "architecture": {"type": "str", "default": "aarch64"},
             "digest": {"type": "str", "default": ""},
             "pull": {"type": "bool", "default": True},
-            "docker_cli": {"type": "str", "default": "docker"},
-            "record": {"type": "path", "required": True},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
+            **DOCKER,
+            **MIRROR,
         },
         mirror_image,
     )

@@ -13,6 +13,7 @@ description:
   - A download goes on at the byte where it was interrupted. Files that are right already are not fetched again.
   - Refuses git-lfs pointers, files that are cut off, and shards that do not go with their index.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.mirror]
 options:
   directory:
     description: Directory of the model.
@@ -43,25 +44,6 @@ options:
     type: list
     elements: str
     default: ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "original/*"]
-  record:
-    description: JSON file that says of everything mirrored what it is, where it came from and the digest of every file.
-    type: path
-    required: true
-  verify:
-    description: How what is there is compared with the record, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
-attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison, without the network, and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows what was asked for before and is now, and what was found.
-  idempotent:
-    support: full
-    description: Needs neither change nor network when what is there is what is recorded and asked for.
 """
 
 EXAMPLES = r"""
@@ -111,6 +93,7 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.mirror_model import mirror_model
+from ansible.module_utils.ascend_fleet.options import MIRROR
 
 
 def main() -> None:
@@ -128,8 +111,7 @@ def main() -> None:
                 "elements": "str",
                 "default": ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "original/*"],
             },
-            "record": {"type": "path", "required": True},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
+            **MIRROR,
         },
         mirror_model,
     )

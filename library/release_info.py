@@ -10,6 +10,7 @@ short_description: Tell what a release consists of and where it is to be had
 description:
   - Lays a site's overrides over a row of C(releases/), as the plan does, and returns image, sources and Python. Reads nothing else.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.reads]
 options:
   release:
     description: The row, as its file has it.
@@ -27,16 +28,6 @@ options:
     description: Generation of the NPUs, as the row names its images where they differ by it.
     type: str
     default: a2
-attributes:
-  check_mode:
-    support: full
-    description: Never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
-  idempotent:
-    support: full
-    description: Never changes anything.
 """
 
 EXAMPLES = r"""

@@ -12,6 +12,7 @@ description:
   - Where not all requirements can be had together each is fetched alone; packages without a wheel are built here and kept if they are pure
     Python; what cannot be had is named in RV(missing) and is no failure.
 author: ascend-fleet contributors (@ascend-fleet)
+extends_documentation_fragment: [fleet.mirror]
 options:
   directory:
     description: Directory of the wheels.
@@ -70,25 +71,6 @@ options:
     type: list
     elements: str
     default: [python3, -m, pip]
-  record:
-    description: JSON file that says of everything mirrored what it is, where it came from and the digest of every file.
-    type: path
-    required: true
-  verify:
-    description: How what is there is compared with the record, by size and time or by content.
-    type: str
-    choices: [stat, content]
-    default: stat
-attributes:
-  check_mode:
-    support: full
-    description: Predicts from the same comparison, without the network, and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows what was asked for before and is now, and what was found.
-  idempotent:
-    support: full
-    description: Needs neither change nor network when what is there is what is recorded and asked for.
 """
 
 EXAMPLES = r"""
@@ -147,6 +129,7 @@ missing:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.mirror_wheels import mirror_wheels
+from ansible.module_utils.ascend_fleet.options import MIRROR
 
 
 def main() -> None:
@@ -172,8 +155,7 @@ def main() -> None:
             "find_links": {"type": "list", "elements": "str", "default": []},
             "no_index": {"type": "bool", "default": False},
             "pip": {"type": "list", "elements": "str", "default": ["python3", "-m", "pip"]},
-            "record": {"type": "path", "required": True},
-            "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
+            **MIRROR,
         },
         mirror_wheels,
     )

@@ -15,6 +15,7 @@ CONTAINER: Spec = {
     **DOCKER,
 }
 VERIFY: Spec = {"verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"}}
+MIRROR: Spec = {"record": {"type": "path", "required": True}, **VERIFY}
 ENGINE: Spec = {
     "engine": {"type": "str", "choices": ["auto", "native", "upstream"], "default": "auto"},
     "native_families": {"type": "list", "elements": "str", "default": ["qwen2", "llama"]},

@@ -49,6 +49,29 @@ options:
     default: stat
 """
 
+    MIRROR = r"""
+options:
+  record:
+    description: JSON file that says of everything mirrored what it is, where it came from and the digest of every file.
+    type: path
+    required: true
+  verify:
+    description: How what is there is compared with the record, by size and time or by content.
+    type: str
+    choices: [stat, content]
+    default: stat
+attributes:
+  check_mode:
+    support: full
+    description: Predicts from the same comparison, without the network, and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows what was asked for before and is now, and what was found.
+  idempotent:
+    support: full
+    description: Needs neither change nor network when what is there is what is recorded and asked for.
+"""
+
     ENGINE = r"""
 options:
   engine:

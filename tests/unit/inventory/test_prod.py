@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.ascend_fleet.container_spec import resolve
 from ansible.module_utils.ascend_fleet.host import Host
 
@@ -131,7 +130,7 @@ def test_the_sequence_fits(plan: dict[str, Any]) -> None:
 
 def rendered(recorded: Recorded, host: str) -> list[str]:
     """Return what would follow `docker create` on such a server."""
-    options = yaml.safe_load(load_library("npu_container").DOCUMENTATION)["options"]
+    options = load_library("npu_container").ARGUMENTS
     arguments = recorded.asked("npu_container", host)
     defaults = {name: option.get("default") for name, option in options.items()}
     assert set(arguments) <= set(defaults)
