@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 from .plan_fit import gib
 
@@ -26,9 +26,29 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str
             for part, value in after[key].items()
             if before[key].get(part) != value
         ]
-    if before.get("training_arguments") != after.get("training_arguments"):
-        lines.append("The training arguments differ.")
-    return lines
+    return lines + _arguments(before["training_arguments"], after["training_arguments"])
+
+
+def _arguments(before: Sequence[str], after: Sequence[str]) -> List[str]:
+    old, new = _flags(before), _flags(after)
+    return [
+        f"Training argument {flag}: {old.get(flag, 'absent')} as declared, {new.get(flag, 'absent')} as found."
+        for flag in dict.fromkeys([*old, *new])
+        if old.get(flag) != new.get(flag)
+    ]
+
+
+def _flags(arguments: Sequence[str]) -> Dict[str, str]:
+    """Return flag -> its value or values, `set` for a switch."""
+    found: Dict[str, List[str]] = {}
+    flag = ""
+    for word in arguments:
+        if word.startswith("--"):
+            flag = word
+            found[flag] = []
+        else:
+            found.setdefault(flag, []).append(word)
+    return {name: " ".join(values) or "set" for name, values in found.items()}
 
 
 def _hosts(before: Mapping[str, Any], after: Mapping[str, Any]) -> List[str]:

@@ -57,7 +57,7 @@ def test_the_run_goes_on_without_a_sick_server(playbook: Playbook, tmp_path: Pat
         "ranks: 4 as declared, 2 as found.",
         "DP: 2 as declared, 1 as found.",
         "Global batch: 16 samples, for which each rank computes 8 micro batches of 2 a step, 4 as declared.",
-        "The training arguments differ.",
+        "Training argument --no-shared-storage: set as declared, absent as found.",
     ]
     plan = confirmed(tmp_path)
     assert [(host["name"], host["node_rank"]) for host in plan["hosts"]] == [(WELL, 0)]

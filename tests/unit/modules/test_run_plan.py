@@ -153,5 +153,5 @@ def test_a_second_plan_says_what_differs(
         "Host npu-2 is left out of this run, as the driver check decided.",
         "Host npu-1: NPUs with 64.0 GiB as declared, 32.0 GiB as npu-smi reports their total.",
         "Host npu-1: interface eth0 as declared, bond0.7 as found.",
-        "The training arguments differ.",
+        "Training argument --no-shared-storage: set as declared, absent as found.",
     ]

@@ -241,7 +241,7 @@ def test_the_second_pass_goes_on_with_the_hosts_that_are_left(
         "Host npu-2: node 1 with ranks 4-7 as declared, node 0 with ranks 0-3 as found.",
         "The ranks meet on 192.0.2.11 as declared, on 192.0.2.12 as found.",
         "Conversion host: npu-1 as declared, npu-2 as found.",
-        "The training arguments differ.",
+        "Training argument --no-shared-storage: set as declared, absent as found.",
     ]
     written = json.loads((tmp_path / "plan-confirmed.json").read_text())
     assert [host["name"] for host in written["hosts"]] == ["npu-2"]
