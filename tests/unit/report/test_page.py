@@ -63,6 +63,15 @@ def test_a_failed_run_says_where_and_what_to_do() -> None:
     assert "The receipts have not been read yet" in text
 
 
+def test_each_of_several_problems_is_told_and_counted() -> None:
+    run = given.run_piece(NAMES, failed="Plan the run")
+    run["problems"][0].update(parts=["TP 3 does not fit.", "PP 5 does not fit."], details={"npu-1": "as it said"})
+    text = words(parsed(given.report(PLAN, run=run)))
+    assert "2 problems" in text.split("of the last run")[0]
+    assert all(part in text for part in run["problems"][0]["parts"])
+    assert "npu-1 said: as it said" in text
+
+
 def test_what_an_earlier_run_left_is_told_as_such() -> None:
     data = given.report(PLAN)
     data["hosts"]["at"] = data["run"]["is"]["started"] - 100
