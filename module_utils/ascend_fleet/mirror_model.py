@@ -52,6 +52,7 @@ class ModelMirror:
         self.host = host
         self.params = params
         self.place: str = params["directory"].rstrip("/")
+        self.artifact = Mirrored(Record(host, params["record"]), self.place)
         self.progress_path: str = f"{params['record']}.progress"
 
     def inputs(self) -> Dict[str, Any]:
@@ -75,6 +76,7 @@ class ModelMirror:
             self.host.remove(self.progress_path)
         self._prove_arrived(wanted)
         self._put_in_place(wanted)
+        self._drop_former(files)
         self._prove_whole()
         return {
             "origin": self._origin(),
@@ -151,6 +153,12 @@ class ModelMirror:
             move_into_place(os.path.join(target, file.path), os.path.join(self.place, file.path))
         self.host.remove(target)
 
+    def _drop_former(self, files: Sequence[RemoteFile]) -> None:
+        """Remove what an earlier revision had and this one has not: its shards would travel and be loaded with the new ones."""
+        entry = self.artifact.record.read(self.artifact.name)
+        for path in sorted(set(entry.files.files if entry else ()) - {file.path for file in files}):
+            self.host.remove(os.path.join(self.place, path))
+
     def _prove_whole(self) -> None:
         manifest = scan(self.host, self.place)
         problems = model_problems(manifest, self.place, allow_pickle=True) + index_problems(
@@ -172,8 +180,7 @@ def mirror_model(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcom
             "Either a repository of the hub or a clone has to be given.", "Set staging_mirror_weights_repository."
         )
     mirror = ModelMirror(host, params)
-    artifact = Mirrored(Record(host, params["record"]), mirror.place)
-    return converge_mirrored(artifact, mirror.inputs(), mirror.build, params["verify"], check_mode)
+    return converge_mirrored(mirror.artifact, mirror.inputs(), mirror.build, params["verify"], check_mode)
 
 
 def _size(host: Host, path: str) -> int:

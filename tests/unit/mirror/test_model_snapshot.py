@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, RunModule
-from tests.unit.mirror.conftest import git, model_files
+from tests.unit.mirror.conftest import git, model_files, safetensors
 from tests.unit.mirror.fake_hub import COMMIT, Hub, git_blob, sha256
 
 MODULE = "model_snapshot"
@@ -159,6 +159,28 @@ def test_what_a_person_put_there_is_taken(run_library: RunModule, hub: Hub, para
     assert result["found"] == "unsealed"
     assert hub.starts(FIRST) == []
     assert result["made_with"]["surplus"] == ["README.local"]
+
+
+def test_another_revision_takes_the_place_of_the_one_before(
+    run_library: RunModule, clone: Path, from_clone: dict[str, Any]
+) -> None:
+    """Shards of both would otherwise be loaded together; what a person put there stays."""
+    run_library(MODULE, from_clone)
+    place = Path(from_clone["directory"])
+    (place / "notes").write_text("mine")
+    single = safetensors("w1", 70000)
+    git("rm", "--quiet", "--force", SECOND, FIRST, "model.safetensors.index.json", cwd=clone)
+    (clone / "model.safetensors").write_bytes(single)
+    git("add", ".", cwd=clone)
+    git("commit", "--quiet", "-m", "one shard", cwd=clone)
+    result = run_library(MODULE, {**from_clone, "revision": git("rev-parse", "HEAD", cwd=clone)})
+    assert result["found"] == "other"
+    assert set(held(str(place))) == {*wanted(), "model.safetensors", "notes"} - {
+        FIRST,
+        SECOND,
+        "model.safetensors.index.json",
+    }
+    assert result["made_with"]["surplus"] == ["notes"]
 
 
 def test_the_token_goes_to_the_hub_and_not_to_its_storage(
