@@ -42,7 +42,8 @@ document.addEventListener('securitypolicyviolation', event => refused.push(event
 MEASURE = """<script>
 const box = element => element.getBoundingClientRect();
 const page = document.documentElement;
-page.dataset.seen = JSON.stringify({
+// Once everything that the page asks for was answered or refused.
+addEventListener('load', () => { page.dataset.seen = JSON.stringify({
   overflow: page.scrollWidth - page.clientWidth,
   refused: window.refused,
   background: getComputedStyle(document.body).backgroundColor,
@@ -51,7 +52,7 @@ page.dataset.seen = JSON.stringify({
     const frame = box(text.closest('svg')), own = box(text);
     return own.right > frame.right + 2 || own.left < frame.left - 2 || own.bottom > frame.bottom + 4;
   }).map(text => text.textContent),
-});
+}); });
 </script>"""
 
 pytestmark = [
