@@ -94,14 +94,14 @@ class RepositoryMirror:
                 ) from error
 
     def _git_fetch(self, target: str, refspecs: List[str]) -> None:
-        argv = ["git", "-C", target, "-c", "gc.auto=0", "fetch", "--quiet", "--no-tags", self.url, *refspecs]
-        env = {"GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": os.path.dirname(target)}
-        self.host.run(
-            argv,
-            timeout=FETCH_LIMIT,
-            env=env,
-            remedy="Check the url, the way to the internet (https_proxy) and run again: what arrived is kept.",
-        )
+        arguments = ["-c", "gc.auto=0", "fetch", "--quiet", "--no-tags", self.url, *refspecs]
+        remedy = "Check the url, the way to the internet (https_proxy) and run again: what arrived is kept."
+        if self.url.startswith(("/", "file://")):
+            # A clone or bundle that a person named; that it may belong to somebody else is no reason to refuse it.
+            self.git.run(target, arguments, remedy=remedy)
+        else:
+            env = {"GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": os.path.dirname(target)}
+            self.host.run(["git", "-C", target, *arguments], timeout=FETCH_LIMIT, env=env, remedy=remedy)
         self._tidy(target)
 
     def _tidy(self, target: str) -> None:

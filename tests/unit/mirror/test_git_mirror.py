@@ -70,6 +70,14 @@ def test_a_commit_whose_branch_was_rewritten_is_fetched_by_its_name(
     assert pinned in git("for-each-ref", "refs/ascend-fleet", cwd=Path(params["directory"]))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_clone_that_belongs_to_somebody_else(run_library: RunModule, params: dict[str, Any], origin: Path) -> None:
+    for path in [origin, *origin.rglob("*")]:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    result = run_library(MODULE, {**params, "url": str(origin)})
+    assert result.changed, result.data
+
+
 def test_a_commit_that_is_nowhere(run_library: RunModule, params: dict[str, Any]) -> None:
     failed = run_library(MODULE, {**params, "commit": "f" * 40})
     assert failed.failed
