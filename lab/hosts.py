@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 import socket
 import tarfile
 import time
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from lab import keys, network
 from lab.shell import CLONE, LAB, SITE_PACKAGES, LabError, attempt, run, say
@@ -21,6 +23,8 @@ from lab.shell import CLONE, LAB, SITE_PACKAGES, LabError, attempt, run, say
 LABEL = "ascend-lab"
 START_SECONDS = 40.0
 CGROUPS = Path("/sys/fs/cgroup")
+# Who may log in with the lab's key: home directory -> uid (images/host/root/usr/local/lib/ascend-lab/make-users).
+LOGINS = {"root": 0, "home/deploy": 1010, "home/clerk": 1011}
 # A server runs a Docker engine of its own inside a container. Not --privileged: build machines can lack
 # CAP_SYS_RESOURCE, and the engine refuses to hand on what it does not have.
 NESTED_ENGINE = (
@@ -86,16 +90,26 @@ def create_arguments(host: Host, plan: Plan) -> list[str]:
     return [*arguments, plan.images[host.image]]
 
 
-def files(host: Host, plan: Plan) -> dict[str, tuple[str, int]]:
-    """Files put on a host before it starts: path -> (text, mode)."""
+class Placed(NamedTuple):
+    """A file or (without text) a directory that is put on a host before it starts."""
+
+    text: str | None
+    mode: int
+    owner: int = 0
+
+
+def files(host: Host, plan: Plan) -> dict[str, Placed]:
+    """What is put on a host before it starts, by path."""
     key = keys.host_key(host.name)
     placed = {
-        "etc/ssh/ssh_host_ed25519_key": (key.read_text(encoding="utf-8"), 0o600),
-        "etc/ssh/ssh_host_ed25519_key.pub": (keys.public(key) + "\n", 0o644),
-        "root/.ssh/authorized_keys": (keys.public(keys.LOGIN_KEY) + "\n", 0o600),
+        "etc/ssh/ssh_host_ed25519_key": Placed(key.read_text(encoding="utf-8"), 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": Placed(keys.public(key) + "\n", 0o644),
     }
+    for home, owner in LOGINS.items():
+        placed[f"{home}/.ssh"] = Placed(None, 0o700, owner)
+        placed[f"{home}/.ssh/authorized_keys"] = Placed(keys.public(keys.LOGIN_KEY) + "\n", 0o600, owner)
     if host.npus:
-        placed["etc/hccn.conf"] = (hccn_conf(host, plan.subnet), 0o644)
+        placed["etc/hccn.conf"] = Placed(hccn_conf(host, plan.subnet), 0o644)
     return placed
 
 
@@ -135,17 +149,16 @@ def all_containers() -> dict[str, str]:
     return {name: clone for name, _, clone in (line.partition("\t") for line in listed.splitlines())}
 
 
-def pack(entries: dict[str, tuple[str, int]]) -> bytes:
-    """A tar of files owned by root, with the directories of ssh closed to others."""
+def pack(entries: dict[str, Placed]) -> bytes:
+    """A tar of the entries, in their order."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        directory = tarfile.TarInfo("root/.ssh")
-        directory.type, directory.mode = tarfile.DIRTYPE, 0o700
-        archive.addfile(directory)
-        for path, (text, mode) in entries.items():
-            data = text.encode()
+        for path, placed in entries.items():
+            data = (placed.text or "").encode()
             entry = tarfile.TarInfo(path)
-            entry.size, entry.mode, entry.mtime = len(data), mode, int(time.time())
+            entry.type = tarfile.DIRTYPE if placed.text is None else tarfile.REGTYPE
+            entry.size, entry.mode, entry.mtime = len(data), placed.mode, int(time.time())
+            entry.uid = entry.gid = placed.owner
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
 
@@ -200,11 +213,10 @@ def port_answers(address: str, port: int = 22) -> bool:
 def remove(containers: Sequence[str]) -> None:
     """Remove containers with the volumes of their engines and the cgroups that their containers left."""
     if containers:
+        image = run(["docker", "inspect", "--format", "{{.Image}}", containers[0]])
         run(["docker", "rm", "--force", "--volumes", *containers])
+        _remove_cgroups(containers, image)
     remove_volumes(f"{name}-docker" for name in containers)
-    for name in containers:
-        for top in [*CGROUPS.glob(f"*/ascend-lab/{name}"), *CGROUPS.glob(f"ascend-lab/{name}")]:
-            _remove_cgroup_tree(top)
 
 
 def remove_volumes(names: Iterable[str]) -> None:
@@ -215,12 +227,17 @@ def remove_volumes(names: Iterable[str]) -> None:
         run(["docker", "volume", "rm", *doomed])
 
 
-def _remove_cgroup_tree(top: Path) -> None:
-    """Empty cgroups of a server's containers outlive it; children first, and what is still busy is left."""
-    inner = sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
-    for directory in [*inner, top, top.parent]:
-        try:
-            directory.rmdir()
-        except OSError as error:
-            if directory != top.parent:
-                say(f"cgroup {directory} stays: {error.strerror}")
+def _remove_cgroups(containers: Sequence[str], image: str) -> None:
+    """Remove the empty cgroups of a server's containers, which outlive it: from a container, since here only root may."""
+    names = [f"ascend-lab/{name}" for name in containers]
+    left = [top for name in names for top in [*CGROUPS.glob(f"*/{name}"), *CGROUPS.glob(name)]]
+    if not left:
+        return
+    parents = sorted({str(top.parent) for top in left})  # other labs may have theirs in it
+    script = f'find "$@" -depth -type d -exec rmdir {{}} + ; rmdir {shlex.join(parents)} 2>/dev/null'
+    mount = ["--cgroupns=host", "--volume", f"{CGROUPS}:{CGROUPS}:rw", "--network", "none"]
+    argv = ["docker", "run", "--rm", *mount, "--entrypoint", "sh", image, "-c", script, "remove", *map(str, left)]
+    said = attempt(argv).stderr.decode(errors="replace").strip()
+    stay = [str(top) for top in left if top.exists()]
+    if stay:
+        say(f"cgroups stay: {', '.join(stay)} ({said})")

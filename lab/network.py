@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from lab.shell import LAB, LabError, attempt, run
 CANDIDATES = tuple(IPv4Network(f"10.{second}.64.0/24") for second in range(231, 251))
 
 
-def choose_subnet(taken: Iterable[IPv4Network]) -> IPv4Network:
-    """Return the first candidate that overlaps nothing taken."""
+def free_subnets(taken: Iterable[IPv4Network]) -> list[IPv4Network]:
+    """Return the candidates that overlap nothing taken; LabError when there is none."""
     used = list(taken)
-    for candidate in CANDIDATES:
-        if not any(candidate.overlaps(network) for network in used):
-            return candidate
-    raise LabError(
-        f"no free subnet for the lab: {CANDIDATES[0]} to {CANDIDATES[-1]} all overlap routes of this machine"
-    )
+    free = [candidate for candidate in CANDIDATES if not any(candidate.overlaps(network) for network in used)]
+    if not free:
+        raise LabError(
+            f"no free subnet for the lab: {CANDIDATES[0]} to {CANDIDATES[-1]} all overlap routes of this machine"
+        )
+    return free
 
 
 def machine_networks() -> list[IPv4Network]:
@@ -45,12 +45,18 @@ def current_subnet() -> IPv4Network | None:
 def ensure() -> IPv4Network:
     """Create the network if needed; return its subnet."""
     subnet = current_subnet()
-    if subnet is None:
-        subnet = choose_subnet(machine_networks())
-        options = ["--internal", "--label", "ascend-lab=network", "--subnet", str(subnet)]
-        bridge = LAB.removeprefix("ascend-")  # the kernel takes 15 characters
-        run(["docker", "network", "create", *options, "--opt", f"com.docker.network.bridge.name={bridge}", LAB])
-    return subnet
+    return subnet if subnet is not None else _create(free_subnets(machine_networks()))
+
+
+def _create(free: Sequence[IPv4Network]) -> IPv4Network:
+    """Create the network on the first subnet that nobody took meanwhile: another user's lab may start at this moment."""
+    bridge = LAB.removeprefix("ascend-")  # the kernel takes 15 characters
+    options = ["--internal", "--label", "ascend-lab=network", "--opt", f"com.docker.network.bridge.name={bridge}"]
+    for subnet in free[:-1]:
+        if attempt(["docker", "network", "create", *options, "--subnet", str(subnet), LAB]).returncode == 0:
+            return subnet
+    run(["docker", "network", "create", *options, "--subnet", str(free[-1]), LAB])
+    return free[-1]
 
 
 def remove(lab: str = LAB) -> None:

@@ -93,12 +93,23 @@ def _write_state(plan: Plan, content: list[staging.Piece]) -> None:
 
 def _remove_orphans(found: dict[str, str]) -> None:
     """Remove the labs of clones that are no longer there, since nobody else would."""
-    for clone in sorted({clone for clone in found.values() if not Path(clone, "lab").is_dir()}):
+    for clone in sorted({clone for clone in found.values() if _is_gone(clone)}):
         say(f"removing the lab of {clone or 'an unknown clone'}, which is gone")
         names = [name for name, maker in found.items() if maker == clone]
         hosts.remove(names)
         for lab in {name.removesuffix(f"-{host.name}") for name in names for host in HOSTS if name.endswith(host.name)}:
             network.remove(lab)
+
+
+def _is_gone(clone: str) -> bool:
+    """True when there is no such directory any more; one that this user may not look into is not gone."""
+    try:
+        Path(clone, "lab").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def down() -> None:

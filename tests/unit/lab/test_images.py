@@ -44,6 +44,12 @@ def test_a_run_bit_and_a_new_file_change_the_tag(recipes: Path) -> None:
     assert len(tags) == 3
 
 
+def test_the_umask_of_whoever_cloned_does_not_change_the_tag(recipes: Path) -> None:
+    before = images.tag("tiny")
+    (recipes / "extra" / "tool").chmod(0o600)
+    assert images.tag("tiny") == before
+
+
 def test_compiled_files_do_not_change_the_tag(recipes: Path) -> None:
     before = images.tag("tiny")
     (recipes / "extra" / "__pycache__" / "x.pyc").write_bytes(b"1")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -28,14 +29,31 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return Plan(SUBNET, {"server": "lab/server:1", "staging": "lab/staging:1"}, {"staging-1": "model-1"})
 
 
-def test_the_subnet_overlaps_nothing_of_the_machine() -> None:
+def test_the_subnets_tried_overlap_nothing_of_the_machine() -> None:
     taken = [IPv4Network("10.231.0.0/16"), IPv4Network("10.232.64.7/32"), IPv4Network("192.0.2.0/24")]
-    assert network.choose_subnet(taken) == IPv4Network("10.233.64.0/24")
+    free = network.free_subnets(taken)
+    assert free[0] == IPv4Network("10.233.64.0/24")
+    assert len(free) == len(network.CANDIDATES) - 2
 
 
 def test_no_free_subnet_is_an_error_that_says_what_was_tried() -> None:
     with pytest.raises(LabError, match=r"10\.231\.64\.0/24 to 10\.250\.64\.0/24"):
-        network.choose_subnet([IPv4Network("10.0.0.0/8")])
+        network.free_subnets([IPv4Network("10.0.0.0/8")])
+
+
+def test_a_subnet_that_somebody_took_meanwhile_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def create(argv: list[str]) -> subprocess.CompletedProcess[bytes]:
+        if argv[2] == "inspect":
+            return subprocess.CompletedProcess(argv, 1, b"", b"no such network")
+        asked.append(argv[argv.index("--subnet") + 1])
+        return subprocess.CompletedProcess(argv, int(len(asked) == 1), b"", b"overlaps")
+
+    monkeypatch.setattr(network, "attempt", create)
+    monkeypatch.setattr(network, "machine_networks", lambda: [IPv4Network("10.231.0.0/16")])
+    assert network.ensure() == IPv4Network("10.233.64.0/24")
+    assert asked == ["10.232.64.0/24", "10.233.64.0/24"]
 
 
 def test_every_host_and_npu_has_an_address_of_its_own(plan: Plan) -> None:
@@ -67,8 +85,10 @@ def test_hosts_know_the_others_by_name(plan: Plan) -> None:
 def test_only_the_controllers_key_opens_a_host(plan: Plan) -> None:
     for host in HOSTS:
         placed = hosts.files(host, plan)
-        assert placed["root/.ssh/authorized_keys"] == (keys.public(keys.LOGIN_KEY) + "\n", 0o600)
-        assert not [path for path in placed if path.startswith("root/.ssh/id_")]
+        for home, owner in hosts.LOGINS.items():
+            key = keys.public(keys.LOGIN_KEY) + "\n"
+            assert placed[f"{home}/.ssh/authorized_keys"] == hosts.Placed(key, 0o600, owner)
+        assert not [path for path in placed if "/.ssh/id_" in path]
 
 
 def test_the_known_host_keys_are_those_put_on_the_hosts(plan: Plan) -> None:
@@ -76,7 +96,7 @@ def test_the_known_host_keys_are_those_put_on_the_hosts(plan: Plan) -> None:
     for host, line in zip(sorted(HOSTS, key=lambda host: host.name), lines, strict=True):
         names, kind, key = line.split()
         assert names == f"{host.name},{plan.address(host)}"
-        assert hosts.files(host, plan)["etc/ssh/ssh_host_ed25519_key.pub"][0].startswith(f"{kind} {key} ")
+        assert hosts.files(host, plan)["etc/ssh/ssh_host_ed25519_key.pub"].text.startswith(f"{kind} {key} ")
 
 
 def test_keys_are_made_once(plan: Plan) -> None:
@@ -106,10 +126,11 @@ def test_new_staging_content_leaves_the_servers_alone(plan: Plan) -> None:
 
 
 def test_files_travel_with_owner_and_mode() -> None:
-    data = hosts.pack({"etc/secret": ("text\n", 0o600)})
+    data = hosts.pack({"home/.ssh": hosts.Placed(None, 0o700, 7), "etc/secret": hosts.Placed("text\n", 0o600)})
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         entries = {entry.name: entry for entry in archive}
-        assert entries["root/.ssh"].mode == 0o700
+        assert entries["home/.ssh"].isdir()
+        assert (entries["home/.ssh"].mode, entries["home/.ssh"].uid) == (0o700, 7)
         assert (entries["etc/secret"].mode, entries["etc/secret"].uid) == (0o600, 0)
         stored = archive.extractfile("etc/secret")
         assert stored is not None

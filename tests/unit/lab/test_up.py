@@ -125,3 +125,20 @@ def test_the_lab_of_a_clone_that_is_gone_is_removed_and_one_that_is_there_stays(
     assert engine.done[:2] == ["remove ascend-lab-aaaaaa-npu-1", "forget ascend-lab-aaaaaa"]
     assert "ascend-lab-bbbbbb-npu-1" in engine.clones
     assert f"removing the lab of {gone}, which is gone" in capsys.readouterr().out
+
+
+def test_a_clone_that_this_user_may_not_look_into_is_not_gone(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = tmp_path / "others" / "clone"
+
+    def stat(path: Path, *args: object, **words: object) -> object:
+        if path == others / "lab":
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, *args, **words)  # type: ignore[arg-type]
+
+    plain = Path.stat
+    monkeypatch.setattr(Path, "stat", stat)
+    engine.clones = {"ascend-lab-cccccc-npu-1": str(others)}
+    up.up()
+    assert "ascend-lab-cccccc-npu-1" in engine.clones
