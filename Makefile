@@ -8,8 +8,10 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 HOST ?= npu-1
+# 2.19, or 2.17 for fleets whose servers have Python 3.7; each has an environment of its own.
+export ANSIBLE ?= 2.19
 # ansible-playbook, molecule and the linters look for their tools on PATH.
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(if $(filter-out 2.19,$(ANSIBLE)),$(CURDIR)/.venv-$(ANSIBLE)/bin:)$(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help lab lab-up lab-down lab-clean lab-status shell rehearse rehearse-down test venv setup engine-stop
 
@@ -43,8 +45,8 @@ rehearse-down: ## remove the rehearsal's hosts, volumes, network and state
 test: ## run everything that the continuous integration runs
 	@scripts/test
 
-venv: ## create or update the virtual environment .venv
-	@$(PYTHON) scripts/setup packages venv
+venv: ## create or update the environment .venv, or .venv-2.17 with ANSIBLE=2.17
+	@$(PYTHON) scripts/setup controller chosen
 
 setup: ## install what is missing on this machine and start the Docker engine
 	@$(PYTHON) scripts/setup

@@ -42,7 +42,8 @@ OLDEST_PYTHON = {"2.17": "3.7"}.get(CORE, "3.8")  # that this ansible-core manag
 SWITCH = (
     ""
     if OLDEST_PYTHON == "3.7"
-    else " For Python 3.7 there is an environment with ansible-core 2.17: `make venv ANSIBLE=2.17`, then run again."
+    else " For Python 3.7 there is an environment with ansible-core 2.17: `make venv ANSIBLE=2.17`, then run again with "
+    ".venv-2.17/bin/ansible-playbook."
 )
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring this machine to where the lab and the tests can run: `python3 scripts/setup [step...]`.
 
-Steps: packages, venv, engine (together the default), rehearsal, which makes the second environment, browser for the tests, and
+Steps: packages, venv, chosen, engine (together the default); controller, the packages of a controller of real servers; chosen,
+the environment that the variable ANSIBLE names; rehearsal, the environment of the real MindSpeed-LLM; browser for the tests; and
 stop, which ends the engine that setup started.
 """
 
@@ -19,13 +20,15 @@ from say import SetupError
 
 STEPS = {
     "packages": packages.install,
+    "controller": packages.install_for_controller,
     "venv": environment.CONTROLLER.prepare,
+    "chosen": environment.prepare_chosen,
     "rehearsal": environment.REHEARSAL.prepare,
     "engine": engine.start,
     "browser": packages.install_browser,
     "stop": engine.stop,
 }
-DEFAULT = ("packages", "venv", "engine")
+DEFAULT = ("packages", "venv", "chosen", "engine")
 
 
 def main(names: list[str]) -> int:

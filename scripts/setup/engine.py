@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-from packages import find
-from say import SetupError, need_root, run, say, state_directory
+from say import SetupError, find, run, say, state_directory
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -33,13 +33,23 @@ def start() -> None:
         raise SetupError(
             f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; start it or unset the variable"
         )
-    need_root("starting dockerd")
+    if os.geteuid():
+        raise SetupError(_what_root_has_to_do())
     if Path("/run/systemd/system").is_dir():
         say("starting docker through systemd")
         run(["systemctl", "start", "docker"])
     else:
         _start_daemon()
     _wait_until_it_answers()
+
+
+def _what_root_has_to_do() -> str:
+    """Why the engine does not answer an ordinary user, and what to ask root for."""
+    done = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False, timeout=60)
+    if "permission denied" in done.stderr.lower():
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        return f"{name} may not use Docker here; let root run `usermod -aG docker {name}`, log in anew, then run this again"
+    return "the Docker engine does not run; let root start it (`systemctl start docker`, or `make setup`), then run this again"
 
 
 def _start_daemon() -> None:

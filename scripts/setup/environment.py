@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The virtual environments: locked packages with hashes, then torch by version from wherever its CPU build is.
 
-`.venv` is the controller's and the lab's; `.venv-rehearsal` is the one in which the real MindSpeed-LLM runs on a CPU.
+`.venv` is the controller's and the lab's; `.venv-2.17` stands beside it for fleets whose servers have a Python that only the older
+ansible-core manages; `.venv-rehearsal` is the one in which the real MindSpeed-LLM runs on a CPU.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ TORCH_VERSION = "2.13.0"
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment with the packages of its lock. `whole`: the lock names everything, and pip resolves nothing."""
+    """A virtual environment with the packages of its lock.
+
+    `whole`: the lock names everything, and pip resolves nothing. `torch`: it computes, and is not only for controlling.
+    """
 
     venv: Path
     lock: Path
     whole: bool = False
+    torch: bool = True
 
     @property
     def python(self) -> Path:
@@ -49,14 +54,14 @@ class Environment:
             run([sys.executable, "-m", "venv", "--clear", str(self.venv)])
         say(f"installing what {self.lock.relative_to(ROOT)} locks, with hashes (a minute or two)")
         self._install_lock()
-        if not self._has_torch():
+        if self.torch and not self._has_torch():
             self._install_torch()
         self._stamp().write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
 
     def _wanted(self) -> dict[str, str]:
         return {
             "lock": hashlib.sha256(self.lock.read_bytes()).hexdigest(),
-            "torch": TORCH_VERSION,
+            "torch": TORCH_VERSION if self.torch else "none",
             "python": platform.python_version(),
         }
 
@@ -101,7 +106,17 @@ class Environment:
 
 
 CONTROLLER = Environment(ROOT / ".venv", ROOT / "requirements" / "ansible-2.19.txt")
+OLDER = Environment(ROOT / ".venv-2.17", ROOT / "requirements" / "ansible-2.17.txt", torch=False)
 REHEARSAL = Environment(ROOT / ".venv-rehearsal", ROOT / "requirements" / "rehearsal.txt", whole=True)
+
+
+def prepare_chosen() -> None:
+    """Create or update the environment that the variable ANSIBLE names: 2.19, which is also meant without it, or 2.17."""
+    choices = {"2.19": CONTROLLER, "2.17": OLDER}
+    chosen = os.environ.get("ANSIBLE") or "2.19"
+    if chosen not in choices:
+        raise SetupError(f"there is no environment for ANSIBLE={chosen}; choose one of {', '.join(choices)}")
+    choices[chosen].prepare()
 
 
 def _only_wheel(directory: Path) -> Path:

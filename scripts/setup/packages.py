@@ -1,42 +1,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian packages that the lab needs on this machine, installed only where their program is missing."""
+"""Debian packages that a controller, the lab or its tests need on this machine, installed only where their program is missing."""
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from say import SetupError, need_root, run, say
+import engine
+from say import SetupError, find, run, say
 
 # Program looked for -> Debian package that brings it.
-PROGRAMS = {
-    "dockerd": "docker.io",
+CONTROLLER = {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}
+LAB = {
     "docker": "docker.io",
     "debootstrap": "debootstrap",
-    "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
     "rsync": "rsync",
-    "iptables": "iptables",
     "ip": "iproute2",
     "git": "git",
     "tar": "tar",
 }
+# Needed to start an engine; one that answers may be another build of Docker, or on the far side of a socket.
+ENGINE = {"dockerd": "docker.io", "iptables": "iptables"}
+# With it Debian's packages are unpacked with their owners even by somebody who is not root.
+ORDINARY_USER = {"fakeroot": "fakeroot"}
 # What only the tests need: the browser that they open the report's page in.
 BROWSER = {"chromium": "chromium"}
-PATHS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def find(program: str) -> str | None:
-    """A program's path; the sbin directories count even if PATH lacks them."""
-    found = shutil.which(program)
-    return found or shutil.which(program, path=":".join(PATHS))
-
-
-def missing(programs: Mapping[str, str] = PROGRAMS) -> list[str]:
+def missing(programs: Mapping[str, str]) -> list[str]:
     """Packages to install for these programs, sorted, each once."""
     return sorted({package for program, package in programs.items() if not find(program)})
+
+
+def lab_programs() -> dict[str, str]:
+    """What the lab needs here: less where an engine answers already, more for a user who is not root."""
+    ordinary = ORDINARY_USER if os.geteuid() else {}
+    return {**CONTROLLER, **LAB, **ordinary, **({} if engine.answers() else ENGINE)}
 
 
 def _lists_are_empty() -> bool:
@@ -46,15 +47,21 @@ def _lists_are_empty() -> bool:
 
 def install() -> None:
     """Install what the lab needs and this machine lacks; nothing happens on a machine that has it all."""
-    wanted = missing()
-    if importlib.util.find_spec("ensurepip") is None:
-        wanted = sorted([*wanted, "python3-venv"])
-    _install(wanted, "a minute or two")
+    _install([*missing(lab_programs()), *_python_packages()], "a minute or two")
+
+
+def install_for_controller() -> None:
+    """Install what running the playbooks against real servers needs."""
+    _install([*missing(CONTROLLER), *_python_packages()], "a minute")
 
 
 def install_browser() -> None:
     """Install the browser that some tests use, where it is missing."""
     _install(missing(BROWSER), "the browser for the tests of the report, about 100 MB to fetch and 400 MB on disk")
+
+
+def _python_packages() -> list[str]:
+    return [] if importlib.util.find_spec("ensurepip") else ["python3-venv"]
 
 
 def _install(packages: Sequence[str], what: str) -> None:
@@ -63,7 +70,10 @@ def _install(packages: Sequence[str], what: str) -> None:
         return
     if not find("apt-get"):
         raise SetupError(f"missing programs of {', '.join(packages)}, and this machine has no apt-get: install them")
-    need_root(f"installing {', '.join(packages)}")
+    if os.geteuid():
+        raise SetupError(
+            f"Debian packages are missing; let root run `apt-get install {' '.join(packages)}`, then run this again"
+        )
     say(f"installing Debian packages {', '.join(packages)} ({what})")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     install_command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PATHS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 class SetupError(Exception):
@@ -18,6 +20,11 @@ class SetupError(Exception):
 def say(text: str) -> None:
     """Tell the user what is about to happen; flushed, because what follows can take minutes."""
     print(f"setup: {text}", flush=True)
+
+
+def find(program: str) -> str | None:
+    """A program's path; the sbin directories count even if PATH lacks them."""
+    return shutil.which(program) or shutil.which(program, path=":".join(PATHS))
 
 
 def state_directory() -> Path:
@@ -36,9 +43,3 @@ def run(argv: Sequence[str], environment: dict[str, str] | None = None) -> None:
         raise SetupError(f"{argv[0]} is not installed: {error}") from error
     if status:
         raise SetupError(f"`{' '.join(argv)}` ended with status {status}; its message stands above")
-
-
-def need_root(why: str) -> None:
-    """Refuse early where only root can do it."""
-    if os.geteuid():
-        raise SetupError(f"{why} needs root; run make as root, or do it yourself and run make again")

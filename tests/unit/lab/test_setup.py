@@ -78,7 +78,8 @@ def test_stop_without_a_pid_file_stops_nothing(tmp_path: Path) -> None:
 def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(SETUP), "everything"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no step 'everything'; the steps are packages, venv, rehearsal, engine, browser, stop" in done.stderr
+    steps = "packages, controller, venv, chosen, rehearsal, engine, browser, stop"
+    assert f"no step 'everything'; the steps are {steps}" in done.stderr
 
 
 def test_missing_programs_name_their_packages_once(
@@ -86,7 +87,9 @@ def test_missing_programs_name_their_packages_once(
 ) -> None:
     absent = {"docker", "dockerd", "ssh"}
     monkeypatch.setattr(setup["packages"], "find", lambda program: None if program in absent else f"/bin/{program}")
-    assert setup["packages"].missing() == ["docker.io", "openssh-client"]
+    monkeypatch.setattr(setup["packages"].engine, "answers", lambda: False)
+    packages = setup["packages"]
+    assert packages.missing(packages.lab_programs()) == ["docker.io", "openssh-client"]
 
 
 def test_old_package_lists_are_updated_and_the_installation_tried_again(
@@ -101,11 +104,46 @@ def test_old_package_lists_are_updated_and_the_installation_tried_again(
             raise error("404")
 
     monkeypatch.setattr(packages, "run", run)
-    monkeypatch.setattr(packages, "missing", lambda: ["rsync"])
+    monkeypatch.setattr(packages, "missing", lambda programs: ["rsync"])
     monkeypatch.setattr(packages, "_lists_are_empty", lambda: False)
-    monkeypatch.setattr(packages, "need_root", lambda why: None)
+    monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
     packages.install()
     assert commands == ["install", "update", "install"]
+
+
+def test_an_ordinary_user_is_told_what_root_has_to_install(
+    setup: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages, error = setup["packages"], setup["say"].SetupError
+    absent = {"fakeroot", "dockerd", "debootstrap"}
+    monkeypatch.setattr(packages, "find", lambda program: None if program in absent else f"/bin/{program}")
+    monkeypatch.setattr(packages.engine, "answers", lambda: True)
+    monkeypatch.setattr(packages.os, "geteuid", lambda: 1000)
+    with pytest.raises(error, match="let root run `apt-get install debootstrap fakeroot`"):
+        packages.install()
+    monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
+    assert packages.missing(packages.lab_programs()) == ["debootstrap"], (
+        "root needs no fakeroot, and an engine that answers no dockerd"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("permission denied while trying to connect to the docker API", "usermod -aG docker"),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock", "systemctl start docker"),
+    ],
+)
+def test_an_ordinary_user_without_an_engine_is_told_what_to_ask_root_for(
+    setup: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
+) -> None:
+    engine, error = setup["engine"], setup["say"].SetupError
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(engine, "answers", lambda: False)
+    monkeypatch.setattr(engine.subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, 1, "", said))
+    monkeypatch.setattr(engine.os, "geteuid", lambda: 65534)
+    with pytest.raises(error, match=remedy):
+        engine.start()
 
 
 @dataclass
@@ -175,6 +213,31 @@ def test_a_whole_lock_is_installed_as_it_stands(setup: dict[str, ModuleType], be
     bench.environment.prepare()
     assert "--no-deps" in bench.commands[1]
     assert setup["environment"].REHEARSAL.whole
+
+
+def test_an_environment_that_only_controls_has_no_torch(bench: Bench) -> None:
+    bench.environment = replace(bench.environment, torch=False)
+    bench.environment.prepare()
+    assert [command[-1] for command in bench.commands] == [str(bench.environment.venv), str(bench.environment.lock)]
+    bench.commands.clear()
+    bench.environment.prepare()
+    assert bench.commands == []
+
+
+def test_the_environment_is_chosen_by_the_version_of_ansible(
+    setup: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = setup["environment"]
+    made: list[str] = []
+    monkeypatch.setattr(environment.Environment, "prepare", lambda self: made.append(self.venv.name))
+    for version in ("", "2.17", "2.19"):
+        monkeypatch.setenv("ANSIBLE", version)
+        environment.prepare_chosen()
+    assert made == [".venv", ".venv-2.17", ".venv"]
+    assert environment.OLDER.lock.is_file()
+    monkeypatch.setenv("ANSIBLE", "2.12")
+    with pytest.raises(setup["say"].SetupError, match=r"ANSIBLE=2\.12; choose one of 2\.19, 2\.17"):
+        environment.prepare_chosen()
 
 
 def test_torch_comes_from_the_index_that_the_user_names(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
