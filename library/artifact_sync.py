@@ -88,6 +88,16 @@ options:
         description: Whether the serving host has rsync.
         type: bool
         default: true
+      over:
+        description: V(connection) where the source is the controller, which then serves it through Ansible's own connection to this
+          host; O(source.root) is all that is needed then.
+        type: str
+        choices: [sshd, connection]
+        default: sshd
+      socket:
+        description: Socket on this host behind which the controller serves. The action plugin of this name makes it and fills this in.
+        type: str
+        default: ""
 attributes:
   check_mode:
     support: full
@@ -179,6 +189,8 @@ SOURCE = {
     "private_key": {"type": "str", "default": "", "no_log": True},
     "root": {"type": "str", "default": ""},
     "rsync": {"type": "bool", "default": True},
+    "over": {"type": "str", "choices": ["sshd", "connection"], "default": "sshd"},
+    "socket": {"type": "str", "default": ""},
 }
 
 ARGUMENTS = {

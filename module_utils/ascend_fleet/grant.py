@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import glob
 import os
-import pkgutil
 import pwd
 import re
 import secrets
@@ -25,6 +24,7 @@ from .errors import FleetError, InputError
 from .host import Host
 from .outcome import Outcome
 from .serve import SAFE_PATH
+from .transfer import install_source
 
 MARK = "ascend-fleet"
 OURS = re.compile(r"(?P<options>.*) ssh-ed25519 \S+ ascend-fleet (?P<id>[A-Za-z0-9_.:-]+)\s*")
@@ -76,7 +76,7 @@ def open_grant(host: Host, account: Account, params: Dict[str, Any], check_mode:
         return outcome
     outcome.values["host_keys"] = host_keys(host, params["host_key_files"])
     private, public = make_key_pair(host, f"{MARK} {grant_id}")
-    program = install_program(host, params["program_dir"])
+    program = install_source(host, "serve.py", params["program_dir"])
     line = grant_line(program, root, public, time.time() + params["lifetime"])
     edit_lines(host, account, remove=grant_id, add=line)
     outcome.values["private_key"] = private
@@ -123,19 +123,6 @@ def edit_lines(host: Host, account: Account, remove: str, add: Optional[str], ch
     if new != text and not check_mode:
         _write_as_owner(account, new)
     return removed
-
-
-def install_program(host: Host, directory: str) -> str:
-    """Put the serving program where sshd can start it; return its path. Written only when it differs."""
-    data = pkgutil.get_data(__package__ or "", "serve.py")
-    if data is None:
-        raise FleetError(
-            "The source of the serving program is not part of this module.", "Install ascend-fleet completely."
-        )
-    path = os.path.join(directory, "serve.py")
-    if host.read_text(path) != data.decode("utf-8"):
-        host.write_text(path, data.decode("utf-8"), mode=0o755)
-    return path
 
 
 def make_key_pair(host: Host, comment: str) -> List[str]:

@@ -171,7 +171,7 @@ class Fetcher:
 
     def _grant(self) -> Source:
         source = Source.from_params(self.source)
-        if not source.private_key:
+        if not (source.private_key or source.socket):
             raise InputError(
                 f"{self.plan.fetch.total_bytes} bytes have to come from {source.name}, but no key was given.",
                 "Open a grant there with transfer_grant and pass its private_key.",

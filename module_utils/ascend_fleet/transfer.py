@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pkgutil
 import re
 import subprocess
+import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
+from .courier import LOST_STATUS
 from .errors import CommandError, FleetError, InputError
 from .host import Host
 from .manifest import FileEntry
@@ -27,7 +30,8 @@ REQUEST_LIMIT = 60_000  # bytes
 # Before 3.2.4 rsync gave names with other characters to the far shell as they are: such files go by tar.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_./+=@,%-]+")
 STREAM_CHUNK = 256 * 1024  # bytes; what a connection that breaks costs at most
-LOST_STATUS = (10, 12, 30, 35, 255)  # of rsync and ssh: the connection broke; what arrived is kept
+# Of rsync, and of ssh or the courier: the connection broke; what arrived is kept.
+LOST_STATUSES = (10, 12, 30, 35, LOST_STATUS)
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,21 @@ class Source:
     private_key: str
     root: str
     rsync: bool
+    # Where this is given the source is the controller, reached through this socket instead of ssh.
+    socket: str = ""
+
+    @property
+    def where(self) -> str:
+        """The serving side in words."""
+        if self.socket:
+            return f"{self.name} (the controller, through Ansible's connection)"
+        return f"{self.name} ({self.user}@{self.address}, port {self.port})"
 
     @classmethod
     def from_params(cls, values: Mapping[str, Any]) -> Source:
         """Read the module's option `source`; InputError names what it lacks."""
-        lacking = [key for key in ("address", "user", "host_keys") if not values.get(key)]
+        needed = ("root",) if values.get("socket") else ("address", "user", "host_keys")
+        lacking = [key for key in needed if not values.get(key)]
         if lacking:
             raise InputError(
                 f"The source {values.get('name')} is given without {', '.join(lacking)}.",
@@ -61,6 +75,7 @@ class Source:
             private_key=values["private_key"],
             root=values["root"],
             rsync=values["rsync"],
+            socket=values.get("socket") or "",
         )
 
 
@@ -77,6 +92,28 @@ def session(source: Source) -> Iterator[str]:
         _write_private(known, "".join(f"{ALIAS} {line}\n" for line in source.host_keys))
         _write_private(config, ssh_config(source, key, known))
         yield config
+
+
+@contextlib.contextmanager
+def remote_shell(host: Host, source: Source) -> Iterator[List[str]]:
+    """Yield the words before host and request: ssh with a key of the run, or the courier to the controller."""
+    if not source.socket:
+        with session(source) as config:
+            yield ["ssh", "-F", config]
+        return
+    with tempfile.TemporaryDirectory(prefix="ascend-fleet-") as folder:
+        yield [sys.executable, "-I", install_source(host, "courier.py", folder), source.socket]
+
+
+def install_source(host: Host, name: str, directory: str) -> str:
+    """Put a program of this package where others can start it; return its path. Written only when it differs."""
+    data = pkgutil.get_data(__package__ or "", name)
+    if data is None:
+        raise FleetError(f"The source of {name} is not part of this module.", "Install ascend-fleet completely.")
+    path = os.path.join(directory, name)
+    if host.read_text(path) != data.decode("utf-8"):
+        host.write_text(path, data.decode("utf-8"), mode=0o755)
+    return path
 
 
 def ssh_config(source: Source, key: str, known_hosts: str) -> str:
@@ -112,11 +149,11 @@ def pull(host: Host, source: Source, files: Mapping[str, FileEntry], target: str
         return "none"
     by_rsync = sorted(path for path in files if method == "rsync" and PLAIN_NAME.fullmatch(path))
     by_tar = sorted(path for path in files if path not in set(by_rsync))
-    with session(source) as config:
+    with remote_shell(host, source) as shell:
         for batch in batches(by_rsync):
-            _pull_rsync(host, source, config, batch, target)
+            _pull_rsync(host, source, shell, batch, target)
         if by_tar:
-            _pull_tar(host, source, config, by_tar, files, target)
+            _pull_tar(host, source, shell, by_tar, files, target)
     return "+".join([name for name, used in (("rsync", by_rsync), ("tar", by_tar)) if used])
 
 
@@ -149,7 +186,7 @@ def batches(paths: Sequence[str], limit: int = REQUEST_LIMIT) -> Iterator[List[s
         yield batch
 
 
-def rsync_command(config: str, paths: Sequence[str], target: str) -> List[str]:
+def rsync_command(shell: Sequence[str], paths: Sequence[str], target: str) -> List[str]:
     """Return the rsync call. `append-verify` goes on at the end of what is there and checks the whole file."""
     first, *rest = paths
     return [
@@ -160,28 +197,33 @@ def rsync_command(config: str, paths: Sequence[str], target: str) -> List[str]:
         "--times",
         "--append-verify",
         "--rsh",
-        f"ssh -F {config}",
+        " ".join(shell),  # no word of it has a blank
         f"{ALIAS}:{first}",
         *[f":{path}" for path in rest],
         target.rstrip("/") + "/",
     ]
 
 
-def _pull_rsync(host: Host, source: Source, config: str, paths: Sequence[str], target: str) -> None:
+def _pull_rsync(host: Host, source: Source, shell: Sequence[str], paths: Sequence[str], target: str) -> None:
     for path in paths:
         host.make_dirs(os.path.dirname(os.path.join(target, path)))
-    done = host.run(rsync_command(config, paths, target), check=False)
+    done = host.run(rsync_command(shell, paths, target), check=False)
     if done.rc != 0:
         raise explain(source, done.argv, done.rc, done.stderr)
 
 
 def _pull_tar(
-    host: Host, source: Source, config: str, paths: Sequence[str], files: Mapping[str, FileEntry], target: str
+    host: Host,
+    source: Source,
+    shell: Sequence[str],
+    paths: Sequence[str],
+    files: Mapping[str, FileEntry],
+    target: str,
 ) -> None:
     """Ask for each file from the end of what is there on, and append what comes."""
     offsets = {path: _size(host, os.path.join(target, path)) for path in paths}
     request = json.dumps({"files": [[path, offsets[path]] for path in paths]}).encode()
-    argv = ["ssh", "-F", config, ALIAS, TAR_REQUEST]
+    argv = [*shell, ALIAS, TAR_REQUEST]
     # stderr goes to a file: a pipe nobody reads while the stream is unpacked could fill up and stop the other side.
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as process:
@@ -240,16 +282,16 @@ def _store(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, offset:
 
 def explain(source: Source, argv: Sequence[str], rc: int, stderr: str) -> FleetError:
     """Turn what ssh, rsync or the serving program said into an error that names host and remedy."""
-    where = f"{source.name} ({source.user}@{source.address}, port {source.port})"
+    where = source.where
     for mark, problem, remedy in _KNOWN:
         if mark.search(stderr):
             return FleetError(problem.format(where=where, said=_line(mark, stderr)), remedy.format(source=source))
-    if rc in LOST_STATUS or "ended early" in stderr:
+    if rc in LOST_STATUSES or "ended early" in stderr:
         return ConnectionLost(
             f"The connection to {where} broke: {stderr.strip()[-500:]}",
             "Run again; what arrived is kept and not sent twice.",
         )
-    return CommandError(argv, rc, "", stderr, remedy=f"Look at sshd's log on {source.name}.")
+    return CommandError(argv, rc, "", stderr, remedy="" if source.socket else f"Look at sshd's log on {source.name}.")
 
 
 _KNOWN: Sequence[Tuple[re.Pattern[str], str, str]] = (
