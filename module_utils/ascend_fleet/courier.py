@@ -82,6 +82,8 @@ def carry(path: str, words: List[str]) -> int:
 
 
 if __name__ == "__main__":
+    for descriptor in (0, 1, 2):
+        os.set_blocking(descriptor, True)  # rsync hands out a stdout that does not block
     # A thread may still wait for stdin, which nobody closes; the process ends all the same.
     code = carry(sys.argv[1], sys.argv[3:])
     sys.stdout.flush()

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from io import BufferedReader
 from typing import IO, Iterator
 
 from .courier import CHUNK, HEADER
@@ -63,7 +63,7 @@ class Outlet:
             _run(channel, stream, self.root, request)
 
 
-def _run(channel: socket.socket, stream: IO[bytes], root: str, request: str) -> None:
+def _run(channel: socket.socket, stream: BufferedReader, root: str, request: str) -> None:
     """Start the serving program for one request and pass on what it says; end it when the other side goes away."""
     process = subprocess.Popen(
         [sys.executable, "-I", SERVE, "--root", root],
@@ -88,10 +88,15 @@ def _run(channel: socket.socket, stream: IO[bytes], root: str, request: str) -> 
             raise
 
 
-def _feed(stream: IO[bytes], stdin: IO[bytes]) -> None:
-    """Hand the rest of what the other side sends to the serving program."""
+def _feed(stream: BufferedReader, stdin: IO[bytes]) -> None:
+    """Hand the rest of what the other side sends to the serving program, each part as soon as it is there."""
     with contextlib.suppress(OSError, ValueError):  # the program has ended, and its pipe with it
-        shutil.copyfileobj(stream, stdin)
+        while True:
+            data = stream.read1(CHUNK)
+            if not data:
+                break
+            stdin.write(data)
+            stdin.flush()
         stdin.close()
 
 
