@@ -32,11 +32,8 @@ def commits() -> dict[str, str]:
 def main() -> None:
     """Print the inventory as JSON (ansible asks with --list; host variables come along, so --host is never asked)."""
     variables = {name: {"ansible_host": address(name)} for name in HOSTS}
-    print(
-        json.dumps(
-            {"lab": {"hosts": list(HOSTS), "vars": {"ascend_lab_commits": commits()}}, "_meta": {"hostvars": variables}}
-        )
-    )
+    groups = {"all": {"vars": {"ascend_lab_commits": commits()}}, "lab": {"hosts": list(HOSTS)}}
+    print(json.dumps({**groups, "_meta": {"hostvars": variables}}))
 
 
 if __name__ == "__main__":
