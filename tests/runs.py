@@ -104,7 +104,7 @@ def run_playbook(
     environment: dict[str, str] | None = None,
     **extra_vars: Any,
 ) -> Run:
-    """Run a playbook with this checkout's settings. `private` is an empty directory; `inventory` a path or a mapping."""
+    """Run a playbook with this checkout's settings. `private` is an empty directory; `inventory` a path, several, or a mapping."""
     report = private / "problems.json"
     runner = ansible_runner.run(
         private_data_dir=str(private),

@@ -127,6 +127,7 @@ def _other_layout(host: Host, params: Mapping[str, Any]) -> List[str]:
     ]
     if not other:
         return []
+    other = [name for name in other if name in ("tp", "pp")] or other  # from which the rest follows
     was, asked = (" ".join(f"{LAYOUT[name]} {values[name]}" for name in other) for values in (made, planned))
     return [f"checkpoint {receipt.fingerprint} was converted for {was}, and the plan asks for {asked}"]
 

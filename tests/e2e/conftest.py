@@ -35,9 +35,11 @@ def lab() -> None:
 def playbook(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Playbook:
     """Run a playbook of this checkout against the lab: `playbook("site.yml", tags=..., check=..., **extra_vars)`."""
 
-    def run(name: str, tags: str = "", cmdline: str = "", **extra_vars: Any) -> Run:
+    def run(name: str, tags: str = "", cmdline: str = "", overlay: Path | None = None, **extra_vars: Any) -> Run:
         line = " ".join(part for part in (f"--tags {tags}" if tags else "", cmdline) if part)
-        return run_playbook(tmp_path_factory.mktemp("runner"), name, ROOT / "inventory" / "lab", line, **extra_vars)
+        # A second inventory only changes variables of hosts that the first one has.
+        inventories = [str(ROOT / "inventory" / "lab"), *([str(overlay)] if overlay else [])]
+        return run_playbook(tmp_path_factory.mktemp("runner"), name, inventories, line, **extra_vars)
 
     return run
 

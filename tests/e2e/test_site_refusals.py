@@ -34,7 +34,7 @@ exec(compile(sys.stdin.read(), "<stdin>", "exec"))
 '
 """
 
-Overlay = Callable[[dict[str, Any]], str]
+Overlay = Callable[[dict[str, Any]], Path]
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def unchanged(finished: None) -> Iterator[None]:
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Overlay:
-    """Lay other connection variables over those of some hosts; the answer goes to the command line."""
+    """Write an inventory that lays other connection variables over those of some hosts."""
 
-    def write(hosts: dict[str, Any]) -> str:
+    def write(hosts: dict[str, Any]) -> Path:
         path = tmp_path / "overlay.json"
         path.write_text(json.dumps({"all": {"hosts": hosts}}), encoding="utf-8")
-        return f"-i {path}"
+        return path
 
     return write
 
@@ -123,7 +123,7 @@ def test_who_cannot_be_reached_or_recognised(
         "npu-1": {"ansible_port": 1},
         "npu-2": {"ansible_ssh_args": f"{own_connection} -o UserKnownHostsFile={tmp_path / 'known_hosts'}"},
     }
-    run = refused("driver", cmdline=overlay(hosts))
+    run = refused("driver", overlay=overlay(hosts))
     assert run.failed() == set(NPU_HOSTS)
     assert "does not answer on its ssh port" in run.problem("npu-1")["what"]
     assert "port 1: Connection refused" in run.problem("npu-1")["details"]["npu-1"]
@@ -139,11 +139,30 @@ def test_an_old_python_names_the_environment_that_manages_it(
     write = f"mkdir -p {place} && cat > {place}/python3 <<'END'\n{OLD_PYTHON}END\nchmod 755 {place}/python3"
     with on_both(write, f"rm -rf {place}"):
         hosts = dict.fromkeys(NPU_HOSTS, {"ansible_python_interpreter": f"{place}/python3"})
-        run = refused("driver", cmdline=overlay(hosts))
+        run = refused("driver", overlay=overlay(hosts))
     (problem,) = run.problems
     assert sorted(problem["hosts"]) == list(NPU_HOSTS)
     assert f"Python 3.7.9 ({place}/python3) is too old" in problem["what"]
     assert "make venv ANSIBLE=2.17" in problem["remedy"]
+
+
+def test_a_login_that_may_not_become_root(unchanged: None, refused: Playbook, overlay: Overlay) -> None:
+    user = "lab-test-plain"
+    home = f"/home/{user}"
+    try:
+        on_host(
+            "npu-2",
+            f"useradd --create-home --password '*' {user} && cp -r /root/.ssh {home}/ && chown -R {user} {home}",
+        )
+        become = {"ansible_become": True, "ansible_become_method": "su", "ansible_user": user}
+        hosts = {"npu-2": {**become, "ansible_ssh_args": "-o ControlMaster=no -o ControlPath=none"}}
+        run = refused("driver", overlay=overlay(hosts))
+    finally:
+        on_host("npu-2", f"userdel --remove {user} 2>/dev/null; ! id {user} 2>/dev/null")
+    problem = run.problem("npu-2")
+    assert "may not become root without a password" in problem["what"]
+    assert "su password" in problem["details"]["npu-2"]
+    assert "--ask-become-pass" in problem["remedy"]
 
 
 def test_a_busy_npu_names_who_holds_it(unchanged: None, refused: Playbook) -> None:

@@ -198,6 +198,27 @@ def test_no_exit_status_is_believed(
     assert not (root / "checkpoint" / "current").exists()
 
 
+def test_the_converter_is_never_the_pretraining_script(run_library: RunModule, root: Path, engine: LocalEngine) -> None:
+    """The page's trap: its conversion step is given the pretraining script. Here the program is not a parameter, and what a tree
+    has in the converter's place is not believed."""
+    trained = root / "trained"
+    pretraining = f"import pathlib\npathlib.Path({str(trained)!r}).mkdir()\nprint('iteration 1/20')\n"
+    for name in ("pretrain_gpt.py", "pretrain_qwen25_coder_7b_32k_ptd.sh"):
+        script(root, name, pretraining)
+    script(root, "convert_ckpt.py", GOOD_CONVERT)
+    converted = run_library("mcore_checkpoint", conversion(root, engine))
+    assert not converted.failed, converted.data
+    assert not trained.exists(), "nothing but the converter has run"
+    script(root, "convert_ckpt.py", pretraining)
+    refused = run_library("mcore_checkpoint", conversion(root, engine, tp=1))
+    assert trained.exists()
+    assert refused.failed
+    assert Store(Host(), str(root), "checkpoint").current() == converted["fingerprint"], (
+        "what was converted stays in use"
+    )
+    assert not list((root / "checkpoint").glob("*.partial"))
+
+
 def test_upstream_needs_the_source_and_the_models_name(run_library: RunModule, root: Path, engine: LocalEngine) -> None:
     nameless = run_library("mcore_checkpoint", conversion(root, engine, model_type_hf=""))
     assert "does not say what its converter calls a qwen2 model" in nameless["msg"]
