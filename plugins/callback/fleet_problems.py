@@ -131,6 +131,12 @@ RULES = (
         "The server does not answer on its ssh port.",
         "Check that it runs, ansible_host and ansible_port in the inventory, and the way there: ssh <user>@<address>.",
     ),
+    # Ansible's own words where ssh ended while it was written to, before what ssh said was read.
+    _rule(
+        r"Data could not be sent to remote host",
+        "The ssh connection to the server ended at once.",
+        "See why: ssh <user>@<address>.",
+    ),
     _rule(
         r"No space left on device|Disk quota exceeded",
         "A file system of the server is full.",

@@ -110,6 +110,8 @@ def hosts(sshd: Sshd, tmp_path: Path, silent: int, closed: int) -> dict[str, Any
             "ansible_ssh_private_key_file": str(key),
             "ansible_ssh_common_args": f"-o IdentitiesOnly=yes -o IdentityAgent=none {files}",
             "ansible_ssh_args": "-o ControlMaster=no -o ControlPath=none",
+            # Where ssh ends while Ansible still writes to it, what ssh said is lost: the next attempt brings it.
+            "ansible_ssh_retries": 2,
             **more,
         }
 

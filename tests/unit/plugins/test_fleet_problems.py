@@ -41,6 +41,12 @@ PYTHON_27 = '  File "<stdin>", line 40\n    zip_data: str,\n            ^\nSynta
         ("/bin/sh: 1: sudo: not found", "tool to become root", "ansible_become_method"),
         ("/bin/sh: 1: /usr/bin/python3: not found", "No Python was found on the server (/opt/py)", "Install python3"),
         ("The module interpreter '/opt/python3' was not found.", "no Python at /opt/python3", "Install python3"),
+        ("Data could not be sent to remote host 'x'. [Errno 32] Broken pipe", "ended at once", "ssh <user>@"),
+        (
+            "Data could not be sent to remote host: Permission denied (publickey)",
+            "did not accept the login",
+            "ansible_user",
+        ),
         ("[Errno 28] No space left on device: '/data/x'", "is full", "df -h"),
         ("Failed to create temporary directory. In some cases", "cannot be written", "ansible_remote_tmp"),
         (
