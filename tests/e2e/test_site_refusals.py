@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is refused on the lab's hosts: each trouble made for real, one report that names host, value and remedy, and nothing half-made.
-
-A host that is left alone keeps its work root as it was, to the byte count and time of every file.
-"""
+"""What is refused on the lab's hosts: each trouble made for real, one report that names host, value and remedy, and nothing half-made."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pytest
 from lab.hosts import HOSTS
 from tests.conftest import ROOT
 from tests.e2e.conftest import NPU_HOSTS, WORK_ROOT, Playbook, Run, on_host
+from tests.e2e.snapshot import Snapshot, take
 
 pytestmark = pytest.mark.docker
 
@@ -50,29 +49,18 @@ def refused(playbook: Playbook) -> Playbook:
     return run
 
 
-@pytest.fixture(scope="module")
-def finished(playbook: Playbook) -> None:
-    """A finished run on both hosts; made where there is none."""
-    receipts = " && ".join(f"test -f {WORK_ROOT}/{stage}/current/receipt.json" for stage in ("weights", "run"))
-    states = [on_host(host, f"{receipts} && docker ps -q | wc -l || echo 0").strip() for host in NPU_HOSTS]
-    if states != ["1", "1"]:
-        done = playbook("site.yml")
-        assert done.rc == 0, done.output[-4000:]
-
-
-def snapshot(host: str) -> str:
-    """Everything below the work root, and the containers: what a refusal has to leave as it is. Locks may be taken."""
-    files = f"find {WORK_ROOT} -not -name .lock \\( -type d -printf '%P/\\n' -o -printf '%P %s %T@ %l\\n' \\) | sort"
-    return on_host(host, f"{files}; docker ps --all --no-trunc --format '{{{{.ID}}}} {{{{.Names}}}}' 2>&1 || true")
-
-
 @pytest.fixture
-def unchanged(finished: None) -> Iterator[None]:
-    """Both hosts are after the test what they were before."""
-    before = {host: snapshot(host) for host in NPU_HOSTS}
+def unchanged(finished: str) -> Iterator[None]:
+    """Both hosts are after the test what they were before. Locks may be taken."""
+
+    def look(host: str) -> Snapshot:
+        found = take(on_host, host, [WORK_ROOT])
+        return replace(found, files={path: file for path, file in found.files.items() if not path.endswith("/.lock")})
+
+    before = {host: look(host) for host in NPU_HOSTS}
     yield
     for host in NPU_HOSTS:
-        assert snapshot(host) == before[host], host
+        assert look(host) == before[host], host
 
 
 @pytest.fixture
