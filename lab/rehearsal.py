@@ -37,7 +37,10 @@ class Finding:
 
 def on_host(host: str, *words: str) -> str:
     """Run a command on a host of the rehearsal; LabError when it fails."""
-    address = (up.ADDRESSES / host).read_text(encoding="utf-8").strip()
+    known = up.ADDRESSES / host
+    if not known.is_file():
+        raise LabError(f"{host} has no address: the rehearsal's hosts are not up; run `make rehearse UPSTREAM=...`")
+    address = known.read_text(encoding="utf-8").strip()
     argv = ["ssh", *keys.ssh_arguments(), f"root@{address}", shlex.join(words)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -189,7 +192,7 @@ def _beside(found: float, expected: float) -> str:
 def table(findings: list[Finding]) -> str:
     """The findings as lines of text."""
     width = max(len(finding.claim) for finding in findings)
-    return "\n".join(f"{'ok' if one.holds else 'NOT'}  {one.claim.ljust(width)}  {one.found}" for one in findings)
+    return "\n".join(f"{'ok' if one.holds else 'NOT':3}  {one.claim.ljust(width)}  {one.found}" for one in findings)
 
 
 def prove() -> int:
