@@ -123,7 +123,7 @@ def require_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(str(place)).free
     if free < needed * 1.01:
         raise WorkerError(
-            f"{place} has {free / 2**30:.2f} GiB free, the output {path} needs {needed / 2**30:.2f} GiB",
+            f"{place} has {free / 2**20:.1f} MiB free, the output {path} needs {needed / 2**20:.1f} MiB",
             "Free some space, or choose another place.",
         )
 

@@ -215,7 +215,7 @@ def explain(result: Mapping[str, Any], python: str = "python3") -> tuple[str, st
 def _first_words(result: Mapping[str, Any], text: str) -> str:
     message = str(result.get("msg") or text).strip()
     # What Ansible puts before every message says nothing, and where a program printed no result its last words do.
-    message = re.sub(r"^(Task failed: |Action failed: )+", "", message)
+    message = re.sub(r"^(Task failed: |Action failed: )+", "", message).partition("\n\nThe error appears to be in")[0]
     if re.match("Module result deserialization failed|MODULE FAILURE", message):
         printed = f"{result.get('module_stdout', '')}\n{result.get('module_stderr', '')}".strip()
         message = printed.splitlines()[-1].strip() if printed else message
@@ -266,7 +266,7 @@ def lines(problems: Iterable[Problem]) -> list[str]:
 def _by_saying(details: Mapping[str, str]) -> dict[str, list[str]]:
     sayings: dict[str, list[str]] = {}
     for host, said in details.items():
-        sayings.setdefault(said, []).append(host)
+        sayings.setdefault("\n        ".join(said.splitlines()), []).append(host)
     return sayings
 
 

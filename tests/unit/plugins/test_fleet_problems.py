@@ -96,6 +96,16 @@ def test_a_crash_shows_its_last_words() -> None:
     assert plugin.explain(failed)[2] == "KeyError: 'x'"
 
 
+def test_what_the_older_ansible_adds_about_the_place_is_left_out() -> None:
+    failed = {
+        "msg": "An undefined variable. 'x' is undefined\n\nThe error appears to be in '/site.yml': line 3\n\n  - name"
+    }
+    assert plugin.explain(failed)[::2] == (
+        "The variable x has no value on this host.",
+        failed["msg"].partition("\n")[0],
+    )
+
+
 def test_a_modules_own_remedy_wins() -> None:
     result = {"msg": "x Remedy: y", "problem": "No space left on device /data", "remedy": "Use /data2."}
     assert plugin.explain(result) == ("No space left on device /data", "Use /data2.", "")
@@ -140,6 +150,12 @@ def test_what_each_host_said_stands_below_what_they_share() -> None:
         "    npu-1 said: connect to host npu-1 port 22: Connection refused",
         "    npu-2 said: connect to host npu-2 port 22: Connection refused",
     ]
+
+
+def test_lines_of_a_saying_are_set_in() -> None:
+    problems: list[object] = []
+    plugin.collect(problems, "npu-1", "Look", {"msg": "No key is known.\r\nHost key verification failed."})
+    assert plugin.lines(problems)[1] == "    npu-1 said: No key is known.\n        Host key verification failed."
 
 
 def test_several_problems_of_one_result_are_a_list() -> None:
