@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a rehearsal has to show, read from the rehearsal's hosts and printed as a table: `python -m lab.rehearsal proof`.
 
-`python -m lab.rehearsal sources` only says whether the real repositories can be had, before anything long begins.
+`python -m lab.rehearsal facts` prints what its run yielded, in the form of tests/data/rehearsal; `python -m lab.rehearsal sources`
+only says whether the real repositories can be had, before anything long begins.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from lab import keys, real_upstream, up
+from lab import keys, real_upstream, rehearsal_facts, up
 from lab.shell import LabError
 
 HOSTS = ("npu-1", "npu-2")
@@ -202,6 +203,17 @@ def prove() -> int:
     return 0 if all(finding.holds for finding in findings) else 1
 
 
+def facts() -> dict[str, Any]:
+    """What the run in use is of and what it yielded; also of the usual lab, whose stand-in trainer is compared by it."""
+    run = current(LAST_HOST, "run")
+    return {
+        "commits": json.loads(on_host(LAST_HOST, "cat", f"{WORK_ROOT}/source/receipt.json"))["inputs"]["commits"],
+        "parents": {stage: run["parents"][stage] for stage in ("checkpoint", "dataset")},
+        "reference_loss": current(CONVERSION_HOST, "reference")["made_with"]["loss"],
+        **rehearsal_facts.gather(on_host, HOSTS, WORK_ROOT),
+    }
+
+
 def look_for_sources() -> int:
     """Say whether the repositories are in the cache or can be fetched."""
     piece = real_upstream.piece()
@@ -216,9 +228,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lab.rehearsal", description="The rehearsal with the real repositories."
     )
-    parser.add_argument("what", choices=["sources", "proof"])
+    parser.add_argument("what", choices=["sources", "proof", "facts"])
     try:
-        return prove() if parser.parse_args().what == "proof" else look_for_sources()
+        what = parser.parse_args().what
+        if what == "facts":
+            print(json.dumps(facts(), indent=1))
+            return 0
+        return prove() if what == "proof" else look_for_sources()
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

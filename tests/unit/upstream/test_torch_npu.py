@@ -168,8 +168,10 @@ def test_streams_events_and_random_states(nodes: Path) -> None:
         "with torch.cuda.stream(torch.cuda.Stream()): last.record(torch.cuda.current_stream())\n"
         "state = torch.cuda.get_rng_state(); a = torch.rand(2)\n"
         "torch.cuda.default_generators[3].set_state(state); b = torch.rand(2)\n"
+        "torch.cuda.random.set_rng_state(state); c = torch.rand(2)\n"
+        "assert torch.equal(torch.cuda.random.get_rng_state(device='cuda'), torch.get_rng_state())\n"
         "called = []; torch.cuda._lazy_call(lambda: called.append(1))\n"
-        "print(json.dumps([first.elapsed_time(last) >= 0, torch.equal(a, b), called, torch.npu.memory_stats()['num_alloc_retries']]))"
+        "print(json.dumps([first.elapsed_time(last) >= 0, torch.equal(a, b) and torch.equal(a, c), called, torch.npu.memory_stats()['num_alloc_retries']]))"
     )
     assert ask(nodes, code) == [True, True, [1], 0]
 

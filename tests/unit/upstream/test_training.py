@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -13,6 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lab import rehearsal_facts
+from tests.conftest import ROOT
 from tests.unit.upstream.conftest import BATCH, SEQUENCE, USUAL, VOCABULARY, WITHOUT_STATE, Bench, Run, worker
 
 pytestmark = pytest.mark.xdist_group("upstream")  # one process holds the bench, and runs do not crowd each other
@@ -97,6 +100,19 @@ def test_log_names_what_was_loaded_and_each_iteration_once(bench: Bench, referen
     assert reference.output.count(" iteration        1/       6 | consumed samples:            8 |") == 1
     assert "throughput per GPU (TFLOP/s/GPU): " in reference.output
     assert "  tensor_model_parallel_size ...................... 1\n" in reference.output
+
+
+def test_log_has_only_lines_of_the_real_trainer(bench: Bench, tmp_path: Path) -> None:
+    """tests/data/rehearsal: what the unmodified upstream prints, by rank 0's host and the last rank's."""
+    run = bench.train(2, 2, 4, *WITHOUT_STATE, "--save", tmp_path / "saved", "--save-interval", 1, "--train-iters", 1)
+    output = run.output.replace(str(bench.root), "/data").replace(str(tmp_path), "/data")
+    lines = json.loads((ROOT / "tests" / "data" / "rehearsal" / "run.json").read_text())["lines"]
+    real = {line for host in lines.values() for line in host}
+    found = rehearsal_facts.shapes(output)
+    assert [line for line in found if line not in real] == []
+    for line in real:  # that is what the supervisor reads, and what people look for
+        if "checkpoint" in line or " iteration N/" in line or line.startswith("["):
+            assert line in found or line.startswith("[INFO]")
 
 
 def test_wrong_load_warns_and_starts_from_random_weights(bench: Bench, tmp_path: Path) -> None:

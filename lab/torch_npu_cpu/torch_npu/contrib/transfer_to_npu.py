@@ -19,6 +19,8 @@ _NAMES = (
     *("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved", "memory_stats"),
     *("reset_max_memory_allocated", "reset_peak_memory_stats", "mem_get_info"),
 )
+# Megatron of core_v0.12 takes these from torch.cuda.random itself.
+_RANDOM_NAMES = ("get_rng_state", "set_rng_state", "manual_seed", "manual_seed_all", "initial_seed")
 
 
 def _uncompiled(function: Callable[..., Any] | None = None, *_args: Any, **_kwargs: Any) -> Any:
@@ -28,6 +30,8 @@ def _uncompiled(function: Callable[..., Any] | None = None, *_args: Any, **_kwar
 
 for _name in _NAMES:
     setattr(torch.cuda, _name, getattr(npu, _name))
+for _name in _RANDOM_NAMES:
+    setattr(torch.cuda.random, _name, getattr(npu, _name))
 torch.jit.script = _uncompiled  # type: ignore[assignment]
 _redirect.redirect_tensors()
 _extensions.emulate_extensions()

@@ -68,10 +68,23 @@ def initialize_model_parallel(tp: int, pp: int) -> Layout:
         "embedding": [sorted({column, column + (pp - 1) * stage}) for column in range(stage)],
     }
     if rank == 0:
-        for name, members in groups.items():
-            print(f"all {name} groups {members}", flush=True)
+        print(_described(groups["tp"], groups["dp"], world), flush=True)
     mine = {name: _own_group(members, rank) for name, members in groups.items()}
     return Layout(rank, tp, dp, pp, mine["tp"], mine["dp"], mine["model"], mine["embedding"])
+
+
+def _described(tp: list[list[int]], dp: list[list[int]], world: int) -> str:
+    """Return the lines of MindSpeed about the groups, its spelling included; experts and context are not divided here."""
+    alone = [[rank] for rank in range(world)]
+    lines = {
+        "all tp gourps": tp,
+        "all ep groups": alone,
+        "all dp groups": dp,
+        "all_dp_modulo_exp_group_ranks": dp,
+        "all_tensor_and_expert_group_ranks": tp,
+        "all_data_parallel_group_ranks_with_cp": dp,
+    }
+    return "\n".join(f"{name} {members}" for name, members in lines.items())
 
 
 def _own_group(groups: list[list[int]], rank: int) -> dist.ProcessGroup:

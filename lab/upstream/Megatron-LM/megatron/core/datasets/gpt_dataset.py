@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
-logger = logging.getLogger(__name__)
+# MindSpeed-LLM puts a module of its own in the place of Megatron's, and its lines bear that name.
+logger = logging.getLogger("mindspeed_llm.core.datasets.gpt_dataset")
 _PARTS = ("description.txt", "document_index.npy", "sample_index.npy", "shuffle_index.npy")
 _SEPARATE_BELOW = 0.80  # a last epoch used for less than this share is shuffled apart
 
@@ -52,10 +53,17 @@ class GPTDataset:
         digest = hashlib.md5(description.encode(), usedforsecurity=False).hexdigest()
         cache = Path(config.cache or Path(path_prefix, "cache", "GPTDataset_indices"))
         files = [cache / f"{digest}-GPTDataset-{part}" for part in _PARTS]
-        if build and not all(file.is_file() for file in files):
+        missing = build and not all(file.is_file() for file in files)
+        if missing:
             self._store(files, description)
-        self.document_index, self.sample_index, self.shuffle_index = (_load(file) for file in files[1:])
+        else:
+            _announce(files[1:])
+        self.document_index, self.sample_index, self.shuffle_index = (
+            np.load(file, mmap_mode="r") for file in files[1:]
+        )
         logger.info("> total number of samples: %d", len(self))
+        if missing:
+            logger.info("> total number of epochs: %d", len(self.document_index) // len(self.documents))
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -95,9 +103,10 @@ class GPTDataset:
         files[0].write_text(description, encoding="utf-8")
 
 
-def _load(file: Path) -> np.ndarray:
-    logger.info("\tLoad the %s from %s", file.stem.rsplit("-", 1)[-1].replace("_", " "), file.name)
-    return np.load(file, mmap_mode="r")
+def _announce(files: list[Path]) -> None:
+    logger.info("Load the GPTDataset train indices")
+    for file in files:
+        logger.info("\tLoad the %s from %s", file.stem.rsplit("-", 1)[-1].replace("_", " "), file.name)
 
 
 def build_indices(
