@@ -14,10 +14,11 @@ OnHost = Callable[..., str]
 _ITERATION = re.compile(
     r" iteration +(?P<number>\d+)/.* learning rate: (?P<rate>\S+) .* lm loss: (?P<loss>\S+) .* grad norm: (?P<norm>\S+) "
 )
-# What torch, its launcher and compilers print, and the trainer's list of its arguments.
+# What torch, its launcher and compilers print, the trainer's list of its arguments, and whether the samples' order was there already.
 _NOISE = re.compile(
     r"^\[W|^E\d|^frame #|^Exception raised|^\*{5}|^Setting OMP_|Warning: |custom_[fb]wd$|^  (return func|super\(\))|^torch_npu: "
     r"|^make: |^g\+\+ |^In file |^In .*function|^ +inlined from|helpers\.cpp|pybind11|^ +\d* +\||^ *\w+ \.{3,} |^\t|^\s*$"
+    r"|gpt_dataset:(Build and save|\t?Load the|> total number of epochs)"
 )
 _PLACES = (
     (re.compile(r"/data/\S+"), "PATH"),
@@ -28,13 +29,15 @@ _PLACES = (
     (re.compile(r"\d+"), "N"),
     (re.compile(r"Config\(.*\)$"), "Config(...)"),
 )
+_REPEATED = re.compile(r"(.{12,}?)\1+")  # ranks that write at the same time can share a line
 
 
 def shape(line: str) -> str:
     """A line of a log with its numbers, times and paths taken out."""
     for pattern, name in _PLACES:
         line = pattern.sub(name, line)
-    return line.rstrip()
+    repeated = _REPEATED.fullmatch(line)
+    return (repeated[1] if repeated else line).rstrip()
 
 
 def shapes(log: str) -> list[str]:

@@ -34,6 +34,7 @@ def test_a_curve_has_a_point_for_each_iteration() -> None:
         ),
         ("[after training is done] datetime: 2026-05-06 07:08:09 ", "[after training is done] datetime: TIME"),
         ("all tp gourps [[0, 1], [2, 3]]", "all tp gourps [[N, N], [N, N]]"),
+        (" > number of things: 5 > number of things: 5", " > number of things: N"),
         ("    load-checkpoint ......: (25.53, 39.04)", "    load-checkpoint ......: (F, F)"),
     ],
 )
