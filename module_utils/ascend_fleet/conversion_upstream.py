@@ -26,7 +26,7 @@ ITERATION = "iter_0000001"  # what the script writes, with the tracker 1
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 STORED_BYTES = {"float32": 4, "float64": 8}
 QUEUE = 50  # the script's own number of messages between its two processes
-GIB = 1024.0**3
+MIB = 1024.0**2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Traffic:
         least = 2 * self.embedding + 3 * self.layer
         if free < least:
             raise FleetError(
-                f"/dev/shm in the container has {free / GIB:.2f} GiB free; upstream's converter needs {least / GIB:.2f} GiB for "
+                f"/dev/shm in the container has {free / MIB:.1f} MiB free; upstream's converter needs {least / MIB:.1f} MiB for "
                 "this model and would end with status 0 and no files.",
                 "Give the container a larger training_container_shm_size, or ipc host.",
             )

@@ -47,6 +47,8 @@ def test_a_missing_loss_is_none() -> None:
             Loaded("/w/checkpoint/abc", 0),
         ),
         ("  successfully loaded checkpoint from /w/run/1/ck [ t 1, p 3 ] at iteration 250", Loaded("/w/run/1/ck", 250)),
+        # as release 2.2.0 prints it
+        ("  successfully loaded checkpoint from /w/run/1/ck [ t 1/2, p 1/2 ] at iteration 0", Loaded("/w/run/1/ck", 0)),
         ("  successfully saved checkpoint from iteration      20 to /w/run/1/ck", Saved("/w/run/1/ck", 20)),
     ],
 )
