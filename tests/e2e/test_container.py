@@ -11,7 +11,8 @@ pytestmark = pytest.mark.docker
 
 
 def test_ids_that_the_container_would_not_know_are_refused(playbook: Playbook) -> None:
-    run = playbook("site.yml", tags="container", training_container_privileged=True, run_plan_physical_ids=False)
+    other = {"training_container_privileged": True, "run_plan_physical_ids": False}
+    run = playbook("site.yml", tags="container", plan_output="", **other)
     assert run.failed() == set(NPU_HOSTS)
     assert "a container with privileges knows them by physical ones" in run.failures()["npu-1"]
     assert list(run.results("npu_container")) == []
