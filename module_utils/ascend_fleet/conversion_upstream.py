@@ -14,9 +14,11 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from .container_worker import call_worker
 from .conversion_engine import TREE
-from .errors import FleetError, InputError, UnparsedError
+from .conversion_repair import WEIGHTS
+from .errors import FleetError, InputError, UnparsedError, VerificationError
 from .host import Container, Host
 from .receipt import Receipt
+from .shards import shard_name
 
 SCRIPT = "convert_ckpt.py"
 DIALECT = "convert_ckpt"  # the only command line that is known here
@@ -27,6 +29,8 @@ BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 STORED_BYTES = {"float32": 4, "float64": 8}
 QUEUE = 50  # the script's own number of messages between its two processes
 MIB = 1024.0**2
+# The last line of a Python trace, or what the saver logs before it leaves.
+_CAUSE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)\b: |ERROR:")
 
 
 @dataclass(frozen=True)
@@ -134,11 +138,30 @@ def convert_upstream(
     queue = traffic(config, weights, params["dtype"]).queue_size(shared_memory(container))
     arguments = [*script_arguments(params, config, source, out), "--max-queue-size", str(queue)]
     ran = run_script(container, params, SCRIPT, arguments, out, env, weights.outputs.total_bytes)
+    require_shards(host, out, params["tp"], params["pp"])
     line = verify_arguments(params, source, out)
     compared = call_worker(container, params["work_root"], "convert_checkpoint.py", line, env=env)
     release(host, out)
     host.remove(os.path.join(out, LOG))
     return {"script": SCRIPT, "arguments": arguments, "run": ran, "verified": compared}
+
+
+def require_shards(host: Host, out: str, tp: int, pp: int) -> None:
+    """Raise VerificationError with the cause from the script's log where it left out files; its status was 0."""
+    wanted = [f"{ITERATION}/{shard_name(rank, stage, pp)}/{WEIGHTS}" for stage in range(pp) for rank in range(tp)]
+    missing = [path for path in wanted if not host.is_file(os.path.join(out, path))]
+    if missing:
+        reasons = causes(host.read_text(os.path.join(out, LOG)) or "")
+        raise VerificationError(
+            f"{SCRIPT} ended with status 0 and left {len(wanted) - len(missing)} of {len(wanted)} shards. "
+            f"Its log says: {'; '.join(reasons) or 'nothing of an error'}",
+            "Correct what it names; nothing was put in place. The native engine says such things before it begins.",
+        )
+
+
+def causes(log: str) -> List[str]:
+    """Return the lines of a log that name an error, each once, without the traces before them."""
+    return list(dict.fromkeys(line.strip() for line in log.splitlines() if _CAUSE.match(line)))
 
 
 def verify_arguments(params: Mapping[str, Any], weights: str, out: str) -> List[str]:

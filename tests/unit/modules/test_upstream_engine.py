@@ -162,6 +162,9 @@ for path in glob.glob(given.save_dir + "/iter_0000001/*/*.pt"):
     torch.save(state, path)
 """
 LOST_RANK = 'import shutil; shutil.rmtree(given.save_dir + "/iter_0000001/mp_rank_01_001")'
+SAVER_LEFT = "\nprint('ERROR:root:another layer came')"
+# As upstream: the trace is the saving process's, and the loading one goes on to a status of 0.
+NO_FILES = "print('  File x\\n    raise ValueError(\\nValueError: 4 groups for TP 8\\nINFO:root:sending embeddings')"
 HANG = """
 import multiprocessing, os
 def saver(queue):
@@ -181,12 +184,13 @@ child.join()
     [
         (GOOD_CONVERT + WRONG_VALUE, "decoder.layers.0.mlp.linear_fc1.weight of rank 1_1 differs from the source"),
         (GOOD_CONVERT + LOST_BIAS.replace("{{", "{").replace("}}", "}"), "linear_qkv.bias of rank 0_0 is missing"),
-        (GOOD_CONVERT + LOST_RANK, "ranks missing: 1_1"),
-        ("print('saver died, and the status is 0')", "no latest_checkpointed_iteration.txt"),
+        (GOOD_CONVERT + LOST_RANK, "left 3 of 4 shards. Its log says: nothing of an error"),
+        (GOOD_CONVERT + LOST_RANK + SAVER_LEFT, "left 3 of 4 shards. Its log says: ERROR:root:another layer came"),
+        (NO_FILES, "left 0 of 4 shards. Its log says: ValueError: 4 groups for TP 8"),
         ("raise SystemExit('kv heads 2 % 4')", "ended with status 1: kv heads 2 % 4"),
         (HANG, "did nothing for 3 s and was ended: saver: no space left on device"),
     ],
-    ids=["wrong value", "lost bias", "lost rank", "no files", "status 1", "dead saver"],
+    ids=["wrong value", "lost bias", "lost rank", "saver left", "no files", "status 1", "dead saver"],
 )
 def test_no_exit_status_is_believed(
     run_library: RunModule, root: Path, engine: LocalEngine, text: str, says: str
