@@ -82,6 +82,7 @@ class Watch:
         self.directory = directory
         self.stall = stall
         self._progress = Progress(expect, "bytes")
+        self._expect = expect
         self._written = 0
         self._before = activity(session)
         self._since = time.monotonic()
@@ -89,6 +90,8 @@ class Watch:
     def stalled(self) -> bool:
         """Look once."""
         written = size_of(self.directory)
+        if self._expect:  # an estimate: what turns out larger is not shown as more than all
+            written = min(written, self._expect)
         if written > self._written:
             self._progress.advance(written - self._written)
             self._written = written
