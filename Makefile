@@ -13,7 +13,7 @@ export ANSIBLE ?= 2.19
 # ansible-playbook, molecule and the linters look for their tools on PATH.
 export PATH := $(if $(filter-out 2.19,$(ANSIBLE)),$(CURDIR)/.venv-$(ANSIBLE)/bin:)$(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help lab lab-up lab-down lab-clean lab-status shell rehearse rehearse-down test venv setup engine-stop
+.PHONY: help lab lab-up lab-down lab-clean lab-status shell rehearse rehearse-down test test-all venv setup engine-stop
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,10 @@ rehearse-down: ## remove the rehearsal's hosts, volumes, network and state
 	@LAB_VARIANT=rehearsal $(PYTHON) -m lab down
 
 test: ## run everything that the continuous integration runs
-	@scripts/test
+	@$(PYTHON) scripts/test
+
+test-all: ## run what takes longer, ansible-core 2.17 among it, and write docs/test-all.md
+	@$(PYTHON) scripts/test all
 
 venv: ## create or update the environment .venv, or .venv-2.17 with ANSIBLE=2.17
 	@$(PYTHON) scripts/setup controller chosen

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the tests: `python3 scripts/test` what CI runs, `python3 scripts/test all` what takes longer than that.
+
+Installs what is needed. An engine that had to be started is ended again, and with it the lab's hosts. `all` writes its results to
+docs/test-all.md.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from results import Result, read_junit, slowest, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = str(ROOT / ".venv" / "bin" / "python")
+SETUP = [os.environ.get("PYTHON", "python3"), "scripts/setup"]
+TABLE = ROOT / "docs" / "test-all.md"
+PYTEST = [PYTHON, "-m", "pytest", "-q"]
+LAB_UP = ("bring the lab up", [PYTHON, "-m", "lab", "up"])
+
+Step = tuple[str, Sequence[str]]
+USUAL: tuple[Step, ...] = (
+    ("set up this machine", [*SETUP, "packages", "venv", "engine", "browser"]),
+    ("read the code (ruff, yamllint, mypy, validate-modules, ansible-lint)", ["scripts/lint"]),
+    ("unit tests", [*PYTEST, "-n", "2", "--dist", "loadgroup", "-m", "not docker", "tests/unit", "tests/integration"]),
+    LAB_UP,
+    (
+        "tests on the engine and the lab's hosts",
+        [*PYTEST, "-m", "docker and not long", "tests/unit", "tests/integration", "tests/lab"],
+    ),
+    ("roles on the lab's hosts (molecule)", ["molecule", "test", "--all"]),
+    ("site.yml from end to end", [*PYTEST, "-m", "not long", "tests/e2e"]),
+    ("the real MindSpeed-LLM (skipped without ASCEND_FLEET_UPSTREAM)", [*PYTEST, "tests/rehearsal"]),
+)
+LONG: tuple[Step, ...] = (
+    ("set up this machine", [*SETUP, "packages", "venv", "engine", "browser"]),
+    ("set up ansible-core 2.17", ["env", "ANSIBLE=2.17", *SETUP, "chosen"]),
+    LAB_UP,
+    ("long tests", [*PYTEST, "-m", "long", "tests"]),
+    (
+        "the pipeline under ansible-core 2.17",
+        ["env", "ANSIBLE=2.17", *PYTEST, "-m", "not long", "tests/e2e/test_site.py", "tests/e2e/test_check_mode.py"],
+    ),
+)
+
+
+def run_step(name: str, argv: Sequence[str], folder: Path) -> tuple[Result, list[Result]]:
+    """Run one step; return it as a result, and the tests that it consists of, none where it is no test program."""
+    print(f"\n=== {name}", flush=True)
+    junit = folder / f"{time.monotonic_ns()}.xml"
+    line = [*argv, f"--junit-xml={junit}"] if "pytest" in argv else list(argv)
+    environment = {**os.environ, "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    begun = time.monotonic()
+    status = subprocess.run(line, cwd=ROOT, env=environment, check=False).returncode
+    result = Result(name, "passed" if status == 0 else "failed", time.monotonic() - begun)
+    return result, read_junit(junit) if junit.is_file() else []
+
+
+def run(steps: Sequence[Step], folder: Path, stop: bool) -> tuple[list[Result], list[Result]]:
+    """Run steps, with `stop` to the first that fails; return them, and what is not divided further: tests and other steps."""
+    done: list[Result] = []
+    parts: list[Result] = []
+    for name, argv in steps:
+        result, tests = run_step(name, argv, folder)
+        done.append(result)
+        parts += tests or [result]
+        if stop and result.outcome != "passed":
+            break
+    return done, parts
+
+
+def engine_answers() -> bool:
+    """True when a Docker engine answers already, which is then nobody's to end."""
+    try:
+        return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def end_engine() -> None:
+    """Take the lab down and end the engine that setup started."""
+    if Path(PYTHON).exists():
+        subprocess.run([PYTHON, "-m", "lab", "down"], cwd=ROOT, check=False)
+    subprocess.run([*SETUP, "stop"], cwd=ROOT, check=False)
+
+
+def main(words: list[str]) -> int:
+    """Return 0 when everything passed."""
+    if words not in ([], ["all"]):
+        print("test: give no word, or `all` for what takes longer", file=sys.stderr)
+        return 2
+    ours = not engine_answers()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fleet-tests-") as folder:
+        try:
+            done, parts = run(LONG if words else USUAL, Path(folder), stop=not words)
+        finally:
+            if ours:
+                end_engine()
+    if words:
+        write_table(TABLE, ROOT, parts)
+    print(f"\nseconds by step ({time.monotonic() - begun:.0f} in all):")
+    print("\n".join(result.line() for result in done))
+    print("\nthe ten slowest tests and other steps:")
+    print("\n".join(result.line() for result in slowest(parts)))
+    return 0 if all(result.outcome == "passed" for result in done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
