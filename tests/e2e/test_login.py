@@ -41,7 +41,7 @@ def test_a_user_whom_sudo_asks_needs_the_password_and_is_told_so(lab: None, play
     assert refused.rc != 0
     assert refused.changed() == {}
     (problem,) = refused.problems
-    assert "may not become root without a password" in problem["problem"]
+    assert "may not become root without a password" in problem["what"]
     assert "--ask-become-pass" in problem["remedy"]
     allowed = playbook("site.yml", tags="driver", ascend_lab_login="clerk", ansible_become_password="lab")
     assert allowed.rc == 0, allowed.output[-4000:]

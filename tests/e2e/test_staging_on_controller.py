@@ -71,7 +71,7 @@ def test_a_server_that_refuses_the_forwarding_is_named_with_its_remedies(
     on_host("npu-2", f"rm -rf {WORK_ROOT}/weights")
     refused = from_controller("site.yml", tags="weights", ansible_ssh_args="-o ControlMaster=no -o ControlPath=none")
     assert refused.rc != 0
-    assert "cannot forward a socket of" in refused.problem("npu-2")["problem"]
+    assert "cannot forward a socket of" in refused.problem("npu-2")["what"]
     assert "ControlPersist" in refused.output
     assert "ascend_address to controller" in refused.output
     assert from_controller("site.yml", tags="weights").rc == 0

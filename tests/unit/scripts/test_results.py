@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program behind `make test`: what it reads from reports, what it calls slowest, the table, and when it stops."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="tests.lab.test_hosts" name="test_ssh" time="1.5"/>
+<testcase classname="tests.lab.test_hosts" name="test_engine" time="30.25"><failure message="no"/></testcase>
+<testcase classname="tests.lab.test_hosts" name="test_npu" time="0.1"><skipped/></testcase>
+<testcase classname="tests.lab.test_hosts" name="test_down" time="2"><error message="clearing up"/></testcase>
+</testsuite></testsuites>"""
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "test"))
+    yield importlib.import_module("results")
+    sys.modules.pop("results", None)
+
+
+@pytest.fixture
+def program(results: ModuleType) -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("test_program", ROOT / "scripts" / "test" / "__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+
+
+def test_a_report_gives_each_test_with_its_end(results: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "report.xml").write_text(REPORT, encoding="utf-8")
+    found = results.read_junit(tmp_path / "report.xml")
+    assert [(result.name, result.outcome) for result in found] == [
+        ("test_hosts: test_ssh", "passed"),
+        ("test_hosts: test_engine", "failed"),
+        ("test_hosts: test_npu", "skipped"),
+        ("test_hosts: test_down", "failed"),
+    ]
+    assert results.slowest(found)[0].line() == "   30.2  FAILED test_hosts: test_engine"
+
+
+def test_the_slowest_are_ten(results: ModuleType) -> None:
+    many = [results.Result(str(number), "passed", float(number % 17)) for number in range(40)]
+    shown = results.slowest(many)
+    assert [result.seconds for result in shown] == sorted((result.seconds for result in many), reverse=True)[:10]
+
+
+def test_the_table_names_the_commit_and_whether_files_differed(results: ModuleType, tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True)
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    at = results.commit(tmp_path)
+    assert len(at) == 12
+    page = tmp_path / "table.md"
+    results.write_table(page, tmp_path, [results.Result("test_a: test_b", "passed", 61.4)])
+    assert page.read_text(encoding="utf-8").splitlines()[-1] == f"| test_a: test_b | passed | 61 | {at} |"
+    assert results.commit(tmp_path) == f"{at}+", "the page itself is a change"
+
+
+def test_the_first_failure_ends_the_usual_run_and_not_the_long_one(program: ModuleType, tmp_path: Path) -> None:
+    steps = [("bad", [sys.executable, "-c", "raise SystemExit(3)"]), ("good", [sys.executable, "-c", ""])]
+    done, parts = program.run(steps, tmp_path, stop=True)
+    assert [(result.name, result.outcome) for result in done] == [("bad", "failed")]
+    done, parts = program.run(steps, tmp_path, stop=False)
+    assert [result.outcome for result in done] == ["failed", "passed"]
+    assert parts == done
+
+
+def test_a_step_of_tests_counts_as_its_tests(program: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_one(): pass\ndef test_two(): assert 0\n", encoding="utf-8")
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_it.py")]
+    result, tests = program.run_step("tests", argv, tmp_path)
+    assert result.outcome == "failed"
+    assert [(test.name, test.outcome) for test in tests] == [
+        ("test_it: test_one", "passed"),
+        ("test_it: test_two", "failed"),
+    ]
+
+
+def test_every_long_test_is_run_by_the_long_run_only(program: ModuleType) -> None:
+    for _, argv in program.USUAL:
+        if "pytest" in argv and any(word in ("tests/lab", "tests/e2e") for word in argv):
+            assert "not long" in argv[argv.index("-m", argv.index("pytest")) + 1]
+    assert any(list(argv[-3:]) == ["-m", "long", "tests"] for _, argv in program.LONG)
