@@ -29,6 +29,8 @@ BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 STORED_BYTES = {"float32": 4, "float64": 8}
 QUEUE = 50  # the script's own number of messages between its two processes
 MIB = 1024.0**2
+# The scripts from 2.2.0 on refuse sizes other than 1 without it; upstream's examples set it before all of them.
+SCRIPT_ENVIRONMENT = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 # The last line of a Python trace, or what the saver logs before it leaves.
 _CAUSE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)\b: |ERROR:")
 
@@ -121,7 +123,8 @@ def run_script(
     """Run one of the tree's scripts under the watchdog. `watch` is where it writes, `expect` bytes or 0 for unknown."""
     line = ["--cwd", os.path.join(params["work_root"], "source", TREE), "--stall", str(params["stall_seconds"])]
     line += ["--log", os.path.join(watch, LOG), "--watch", watch, "--expect-bytes", str(expect)]
-    return call_worker(container, params["work_root"], RUNNER, [*line, "--script", script, "--", *arguments], env=env)
+    told = {**SCRIPT_ENVIRONMENT, **env}
+    return call_worker(container, params["work_root"], RUNNER, [*line, "--script", script, "--", *arguments], env=told)
 
 
 def convert_upstream(

@@ -42,6 +42,7 @@ options.add_argument("--add-qkv-bias", action="store_true")
 given = options.parse_args()
 assert given.use_mcore_models and given.model_type_hf == "llama2", given
 assert os.path.basename(os.getcwd()) == "MindSpeed-LLM"
+assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "1"
 line = [sys.executable, {worker!r}, "hf2mcore", "--hf", given.load_dir, "--out", given.save_dir + "/made", "--tracker", "iteration"]
 line += ["--tp", given.target_tensor_parallel_size, "--pp", given.target_pipeline_parallel_size, "--dtype", given.params_dtype]
 line += ["--layers-per-stage", given.num_layer_list] if given.num_layer_list else []
