@@ -38,9 +38,18 @@ class User:
             "LOGNAME": NAME,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
         }
-        line = ["runuser", "-u", NAME, "--", "sh", "-c", 'umask 077 && exec make "$@"', "make", target]
         return subprocess.run(
-            line, cwd=self.clone, env={**kept, **account}, capture_output=True, text=True, check=False, timeout=SECONDS
+            ["make", target],
+            cwd=self.clone,
+            env={**kept, **account},
+            user=NAME,
+            group=NAME,
+            extra_groups=["docker"],
+            umask=0o077,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
 
 
@@ -72,7 +81,7 @@ def user() -> Iterator[User]:
 
 def remove_account() -> None:
     """Remove the account, its processes (ssh's master connections) and its files."""
-    subprocess.run(["pkill", "-U", NAME], check=False)
+    subprocess.run(["pkill", "-U", NAME], check=False, capture_output=True)
     subprocess.run(["userdel", "--remove", "--force", NAME], check=False, capture_output=True)
 
 
