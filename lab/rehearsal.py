@@ -206,9 +206,10 @@ def prove() -> int:
 def facts() -> dict[str, Any]:
     """What the run in use is of and what it yielded; also of the usual lab, whose stand-in trainer is compared by it."""
     run = current(LAST_HOST, "run")
+    weights = current(CONVERSION_HOST, "checkpoint")["parents"]["weights"]
     return {
         "commits": json.loads(on_host(LAST_HOST, "cat", f"{WORK_ROOT}/source/receipt.json"))["inputs"]["commits"],
-        "parents": {stage: run["parents"][stage] for stage in ("checkpoint", "dataset")},
+        "parents": {"weights": weights, **{stage: run["parents"][stage] for stage in ("checkpoint", "dataset")}},
         "reference_loss": current(CONVERSION_HOST, "reference")["made_with"]["loss"],
         **rehearsal_facts.gather(on_host, HOSTS, WORK_ROOT),
     }
