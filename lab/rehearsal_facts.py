@@ -45,6 +45,13 @@ def shapes(log: str) -> list[str]:
     return list(dict.fromkeys(shape(line) for line in log.splitlines() if not _NOISE.search(line)))
 
 
+def unknown(lines: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Those of the lines (shapes) that are neither known nor several known ones in a row: ranks write into one log at the same time."""
+    parts = "|".join(re.escape(line.strip()) for line in sorted(known, key=len, reverse=True))
+    several = re.compile(rf"(?:\s*(?:{parts}))+\s*")
+    return [line for line in lines if not several.fullmatch(line)]
+
+
 def curve(log: str) -> dict[str, list[float]]:
     """Of each logged iteration its number, learning rate, loss (nats per token) and norm of all gradients."""
     found = [match for match in map(_ITERATION.search, log.splitlines()) if match]

@@ -57,3 +57,10 @@ def test_a_shape_stands_once_and_noise_not_at_all() -> None:
     first, second = rehearsal_facts.shapes(log)
     assert first == "training ..."
     assert second.startswith(" [TIME] iteration N/ N | consumed samples: N |")
+
+
+def test_lines_that_ranks_wrote_into_one_are_known_and_others_are_not() -> None:
+    known = [" iteration N | lm loss: F |", "[Rank N] memory (MB) | F", " iteration N | lm loss: F | nan"]
+    shared = " iteration N | lm loss: F |[Rank N] memory (MB) | F"
+    assert rehearsal_facts.unknown([shared, *known], known) == []
+    assert rehearsal_facts.unknown([f"{shared} more", "iteration"], known) == [f"{shared} more", "iteration"]
