@@ -72,6 +72,10 @@ class Run:
         """Return (host, what) of every change, sorted."""
         return sorted((change.host, change.what) for change in self.changes())
 
+    def changed_on_servers(self) -> list[tuple[str, str]]:
+        """Return `changed_tasks()` without the plan's page on the controller, which the run before may have written otherwise."""
+        return [task for task in self.changed_tasks() if task[1] != "run_plan"]
+
     def change(self, host: str, what: str) -> Change:
         """Return the one change of that kind on a host."""
         (found,) = [change for change in self.changes() if (change.host, change.what) == (host, what)]

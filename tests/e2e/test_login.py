@@ -23,7 +23,7 @@ def assert_no_grant_is_left() -> None:
 def test_what_root_made_is_right_for_an_ordinary_user(finished: str, playbook: Playbook) -> None:
     again = playbook("site.yml", ascend_lab_login="deploy")
     assert again.rc == 0, again.output[-4000:]
-    assert again.changed_tasks() == []
+    assert again.changed_on_servers() == []
 
 
 def test_what_is_missing_comes_through_an_ordinary_users_login(finished: str, playbook: Playbook) -> None:
@@ -31,7 +31,7 @@ def test_what_is_missing_comes_through_an_ordinary_users_login(finished: str, pl
     before = on_host("npu-2", f"sha256sum {shard}; rm {shard}")
     repaired = playbook("site.yml", tags="conversion", ascend_lab_login="deploy")
     assert repaired.rc == 0, repaired.output[-4000:]
-    assert repaired.changed_tasks() == [("npu-2", "artifact_sync checkpoint")]
+    assert repaired.changed_on_servers() == [("npu-2", "artifact_sync checkpoint")]
     assert on_host("npu-2", f"sha256sum {shard}") == before
     assert_no_grant_is_left()
 

@@ -95,7 +95,7 @@ def second(first: Repair, playbook: Playbook) -> Repair:
 
 def test_exactly_what_was_wrong_is_repaired(first: Repair) -> None:
     assert first.run.rc == 0, first.run.output[-4000:]
-    assert first.run.changed_tasks() == [
+    assert first.run.changed_on_servers() == [
         ("npu-1", "artifact_sync weights"),
         ("npu-1", "megatron_dataset"),
         ("npu-1", "pinned_checkout"),
@@ -199,7 +199,7 @@ def test_the_repairs_are_listed_after_the_recap(first: Repair) -> None:
 
 def test_exactly_what_is_wrong_by_content_and_on_record_is_repaired(second: Repair) -> None:
     assert second.run.rc == 0, second.run.output[-4000:]
-    assert second.run.changed_tasks() == [
+    assert second.run.changed_on_servers() == [
         ("npu-1", "artifact_sync image"),
         ("npu-1", "artifact_sync weights"),
         ("npu-1", "container_image"),
@@ -283,5 +283,5 @@ def test_a_truncated_archive_on_the_staging_host_is_named(finished: str, playboo
     problem = refused.problem("staging-1")
     assert archive in problem["what"]
     assert "Copy it again" in problem["remedy"]
-    assert refused.changed_tasks() == []
+    assert refused.changed_on_servers() == []
     assert look_everywhere() == before
