@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List
 
 from .host import Host
 from .outcome import Outcome
@@ -25,6 +25,12 @@ STAGES = (
     "run",
     "export",
 )
+
+
+def in_pipeline_order(stages: Iterable[str]) -> List[str]:
+    """Return each of the stages once, as the pipeline has them one after the other."""
+    named = set(stages)
+    return [stage for stage in STAGES if stage in named]
 
 
 def gather(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:

@@ -17,7 +17,8 @@ from ansible.plugins.action import ActionBase
 
 LIMIT = 7 * 24 * 3600  # seconds; more than any conversion or preprocessing takes
 RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reported as unreachable
-FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two questions, growing
+FIRST_PAUSE = 0.3  # seconds between two questions, growing
+LONGEST_PAUSE = 5.0
 SHORT = 256 * 2**20  # bytes; to bring so many or fewer takes a few seconds and is not followed
 # Module -> where it leaves its progress, and what it is doing.
 LONG = {

@@ -19,7 +19,9 @@ PARTS = (
     ("communication", "communication buffers"),
     ("runtime", "driver and runtime"),
 )
-NAMES, BAR, FIGURES = 190.0, 740.0, 170.0  # room for a name, an NPU's whole memory, its figures
+NAMES = 190.0  # room for a name
+BAR = 740.0  # an NPU's whole memory
+FIGURES = 170.0
 ROW = 24.0  # height of a memory bar with its gap
 MOST_BARS = 64  # more ranks than this share the bar of their stage
 WIDTH = NAMES + BAR + FIGURES  # of both pictures

@@ -15,14 +15,15 @@ Point = tuple[float, float]
 
 WIDTH = 1100.0
 LOSS_HEIGHT = 320.0
-LEFT, RIGHT, TOP, BOTTOM = (
-    64.0,
-    96.0,
-    16.0,
-    44.0,
-)  # room around the loss curve: figures, the last value, the names of the axes
+# Room around the loss curve: figures on its left, the last value on its right, the names of the axes.
+LEFT = 64.0
+RIGHT = 96.0
+TOP = 16.0
+BOTTOM = 44.0
 MOST_POINTS = 600  # of a curve that is drawn; more would lie on top of each other
-NAMES, ROW, AXIS = 250.0, 20.0, 26.0  # of the timeline: room for names, height of a row, room for the seconds
+NAMES = 250.0  # of the timeline: room for names
+ROW = 20.0  # height of a row
+AXIS = 26.0  # room for the seconds
 HOSTS_DRAWN = 12  # more hosts than this are drawn as one bar a stage
 STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 

@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+# On the controller module_utils is a directory like any other.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from ascend_fleet.receipts_on_host import in_pipeline_order
 
 Row = dict[str, Any]
 Receipt = Mapping[str, Any]
 
-NODE_WIDTH, NODE_HIGH, GAP_X, GAP_Y = 132.0, 44.0, 56.0, 16.0  # of the chain's picture
+# Of the chain's picture.
+NODE_WIDTH = 132.0
+NODE_HIGH = 44.0
+GAP_X = 56.0
+GAP_Y = 16.0
 
 
 def report_hosts(receipts: Mapping[str, Sequence[Receipt]], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -47,10 +58,8 @@ def receipt_stages(hosts: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     for host, kept in hosts.items():
         for receipt in kept["receipts"]:
             found.setdefault(receipt["stage"], {}).setdefault(receipt["fingerprint"], []).append((host, receipt))
-    # receipt_info tells them in the order of the pipeline; the host with the most knows most of it.
-    told = sorted(hosts.values(), key=lambda kept: -len(kept["receipts"]))
     rows = []
-    for stage in dict.fromkeys(receipt["stage"] for kept in told for receipt in kept["receipts"]):
+    for stage in in_pipeline_order(found):
         groups = [_group(name, pairs) for name, pairs in found[stage].items()]
         usual = max(groups, key=lambda group: len(group["hosts"]))
         for group in groups:

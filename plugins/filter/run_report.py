@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+# On the controller module_utils is a directory like any other.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from ascend_fleet.receipts_on_host import in_pipeline_order
 
 Receipt = Mapping[str, Any]
 
@@ -67,9 +74,8 @@ def report_lines(receipts: Mapping[str, Sequence[Receipt]], plan: Mapping[str, A
     if not isinstance(receipts, Mapping) or not isinstance(plan, Mapping):
         raise AnsibleFilterError("report_lines needs a mapping of host to receipts and the run plan")
     hosts = list(receipts)
-    stages = list(dict.fromkeys(receipt["stage"] for host in hosts for receipt in receipts[host]))
     rows = [["stage", *hosts]]
-    for stage in stages:
+    for stage in in_pipeline_order(receipt["stage"] for kept in receipts.values() for receipt in kept):
         tell = TELL.get(stage, _files)
         mine = [[tell(receipt) for receipt in receipts[host] if receipt["stage"] == stage] for host in hosts]
         rows.append([stage, *[cell[0] if cell else ABSENT for cell in mine]])

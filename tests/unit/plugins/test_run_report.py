@@ -38,6 +38,11 @@ def test_rows_columns_and_what_is_absent() -> None:
     assert table[4].endswith("-")
 
 
+def test_the_stages_stand_in_the_order_of_the_pipeline_whatever_a_host_lacks() -> None:
+    have = {"npu-1": [receipt("image"), receipt("run")], "npu-2": [receipt("weights"), receipt("dataset")]}
+    assert [line.split()[0] for line in report.report_lines(have, PLAN)[3:]] == ["image", "weights", "dataset", "run"]
+
+
 def test_source_shows_its_commits() -> None:
     source = {**receipt("source"), "inputs": {"commits": {"MindSpeed": "c" * 40, "Megatron-LM": "b" * 40}}}
     assert "bbbbbbbb cccccccc" in report.report_lines({"npu-1": [source]}, PLAN)[3]
