@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from lab import real_upstream
 from lab.real_upstream import Source
 from lab.shell import LabError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_ports
 
 GIT = ["git", "-c", "user.name=tester", "-c", "user.email=tester@lab", "-c", "init.defaultBranch=main"]
 
@@ -101,8 +103,40 @@ def test_a_directory_of_that_name_which_is_no_repository_does_not_count(tmp_path
         real_upstream.locate(source, str(tmp_path))
 
 
-def test_download_means_the_published_place(source: Source) -> None:
-    assert real_upstream.locate(source, "download") == source.url
+@pytest.fixture
+def published(clone: Path, source: Source) -> Iterator[Source]:
+    """The same behind a real git server, which gives a commit by its name as the published places do."""
+    make_bare(clone, "MindSpeed.git")
+    (port,) = free_ports(1)
+    daemon = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all", f"--base-path={clone.parent}"]
+    url = f"git://127.0.0.1:{port}/MindSpeed.git"
+    with subprocess.Popen(daemon) as server:
+        try:
+            wait_for(url)
+            yield replace(source, url=url)
+        finally:
+            server.terminate()
+
+
+def wait_for(url: str) -> None:
+    """Return once the server answers."""
+    for _ in range(100):
+        if subprocess.run(["git", "ls-remote", url], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{url} does not answer")
+
+
+def test_download_gets_the_pinned_commit_and_nothing_before_it(published: Source, tmp_path: Path) -> None:
+    real_upstream.build([published], tmp_path / "git", "download")
+    got = tmp_path / "git" / "MindSpeed.git"
+    assert git(got, "rev-list", published.branch) == published.commit
+    assert git(got, "show", f"{published.branch}:setup.py") == "# pinned"
+
+
+def test_a_published_place_that_lost_the_commit_is_named(published: Source, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=f"127.0.0.1.* does not give commit {'0' * 39}1 of MindSpeed"):
+        real_upstream.build([replace(published, commit="0" * 39 + "1")], tmp_path / "git", "download")
 
 
 def test_the_sources_are_the_pins_of_the_release_row() -> None:

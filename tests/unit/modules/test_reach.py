@@ -14,7 +14,7 @@ from ansible.module_utils.ascend_fleet.host import Host
 from ansible.module_utils.ascend_fleet.port_listener import greeting, serve
 from ansible.module_utils.ascend_fleet.reach import parse_ping
 
-from tests.conftest import RunModule
+from tests.conftest import RunModule, free_ports
 from tests.unit.fake_server import HCCN_TOOL, FakeServer
 
 PING = "device 2 PING 10.0.0.9\nrecv seq=0,time=1.418000ms\nrecv seq=1,time=0.034000ms\n"
@@ -106,10 +106,7 @@ def test_another_host_at_the_address_is_no_success(run_library: RunModule, tmp_p
 
 
 def test_a_closed_port(run_library: RunModule, tmp_path: Path) -> None:
-    with socket.socket() as wire:
-        wire.bind(("127.0.0.1", 0))
-        port = wire.getsockname()[1]
-    assert dial(run_library, tmp_path, port)["state"] == "refused"
+    assert dial(run_library, tmp_path, *free_ports(1))["state"] == "refused"
 
 
 def test_only_the_right_word_ends_a_listener(run_library: RunModule, tmp_path: Path, listener: int) -> None:
@@ -117,14 +114,8 @@ def test_only_the_right_word_ends_a_listener(run_library: RunModule, tmp_path: P
     assert dial(run_library, tmp_path, listener)["state"] == "ok"
 
 
-def free_port() -> int:
-    with socket.socket() as wire:
-        wire.bind(("127.0.0.1", 0))
-        return int(wire.getsockname()[1])
-
-
 def test_a_listener_outlives_its_module_until_it_is_ended(run_library: RunModule, tmp_path: Path) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     params = {"ports": [port], "name": "b", "token": "t", "seconds": 60}
     started = run_library("port_listener", params)
     assert (started.changed, started["ports"], started["taken"]) == (False, [port], [])
@@ -141,7 +132,7 @@ def test_a_listener_outlives_its_module_until_it_is_ended(run_library: RunModule
 
 
 def test_check_mode_starts_nothing(run_library: RunModule, tmp_path: Path) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     result = run_library("port_listener", {"ports": [port], "token": "t"}, check_mode=True)
     assert (result.changed, result["ports"]) == (False, [])
     assert dial(run_library, tmp_path, port)["state"] == "refused"

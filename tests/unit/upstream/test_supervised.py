@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_ports
 from tests.unit.upstream.conftest import BATCH, SEQUENCE, USUAL, VOCABULARY, WITHOUT_STATE, Bench
 
 pytestmark = pytest.mark.xdist_group("upstream")
@@ -33,11 +32,7 @@ def expected(bench: Bench) -> float:
 
 def supervise(bench: Bench, folder: Path, load: Path, first_loss: float) -> dict[str, Any]:
     """Run the supervisor of a run on this machine alone, TP2; return its last status."""
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
+    ports = free_ports(2)
     sizes = ["--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "1"]
     arguments = [*USUAL, *sizes, "--load", load, "--save", folder / "checkpoints", "--data-path", bench.data]
     arguments += ["--tokenizer-name-or-path", bench.model, *WITHOUT_STATE]

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import free_ports
+
 # What it prints follows Megatron: rank 0 says what was loaded, the last rank says how it goes.
 TRAINER = """
 import argparse, os, signal, sys, time
@@ -61,20 +63,13 @@ TIMING = {
 }
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
-
-
 class Fleet:
     """Run directories of two nodes and their supervisors."""
 
     def __init__(self, root: Path, workers: Path) -> None:
         self.root = root
         self.workers = workers
-        self.ports = free_ports()
+        self.ports = free_ports(2)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.checkpoint = root / "checkpoint"
         self.checkpoint.mkdir()
