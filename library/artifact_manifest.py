@@ -44,6 +44,16 @@ options:
     description: Directory for the hashes, outside of the artifact. Empty keeps none.
     type: str
     default: /var/cache/ascend-fleet
+  seconds:
+    description:
+      - After so many seconds no further file is begun, and RV(bytes_left) says what is left for another call. 0 reads all in one.
+      - The action of the same name calls the module so, and shows how far it is.
+    type: float
+    default: 0
+  known:
+    description: What an earlier call returned as RV(known). Its files are not read again while their size and time are the same.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -110,6 +120,21 @@ hashed:
   returned: success
   type: int
   sample: 0
+bytes_left:
+  description: Bytes of files that were not read yet, because O(seconds) were over. Unless it is 0, there is no manifest yet.
+  returned: success
+  type: int
+  sample: 0
+known:
+  description: The manifest as far as it is known.
+  returned: when RV(bytes_left) is not 0
+  type: dict
+  sample: {}
+progress:
+  description: How far it is, in bytes, with the rate in bytes a second and C(eta_s) in seconds.
+  returned: when RV(bytes_left) is not 0
+  type: dict
+  sample: {"doing": "hashing", "progress": 0.4, "done": 6442450944, "total": 16106127360, "unit": "bytes", "rate": 1.2e9, "eta_s": 8.0}
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
@@ -126,6 +151,8 @@ def main() -> None:
             "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
             "predicted": {"type": "bool", "default": False},
             "cache_dir": {"type": "str", "default": "/var/cache/ascend-fleet"},
+            "seconds": {"type": "float", "default": 0},
+            "known": {"type": "dict", "default": {}},
         },
         show_manifest,
     )

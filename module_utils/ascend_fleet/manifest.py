@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -90,9 +90,14 @@ def scan(
             continue
         old = known.files.get(path) if known else None
         same = old is not None and (old.size, old.mtime_ns) == (found.st_size, found.st_mtime_ns)
-        digest = old.sha256 if old is not None and same else host.sha256(os.path.join(root, path))
-        files[path] = FileEntry(found.st_size, found.st_mtime_ns, digest)
-    return Manifest(files)
+        files[path] = FileEntry(found.st_size, found.st_mtime_ns, old.sha256 if old is not None and same else "")
+    digests = host.sha256_of([os.path.join(root, path) for path, entry in files.items() if not entry.sha256])
+    return Manifest(
+        {
+            path: replace(entry, sha256=entry.sha256 or digests[os.path.join(root, path)])
+            for path, entry in files.items()
+        }
+    )
 
 
 def compare(host: Host, root: str, manifest: Manifest, verify: str = "stat") -> Differences:
@@ -103,18 +108,20 @@ def compare(host: Host, root: str, manifest: Manifest, verify: str = "stat") -> 
     """
     missing: List[str] = []
     changed: List[str] = []
-    for path, entry in sorted(manifest.files.items()):
+    doubtful: Dict[str, str] = {}
+    for path, entry in manifest.files.items():
         full = os.path.join(root, path)
         found = host.stat(full)
         if found is None or not host.is_file(full):
             missing.append(path)
-        elif (
-            found.st_size != entry.size
-            or (verify == "content" or found.st_mtime_ns != entry.mtime_ns)
-            and host.sha256(full) != entry.sha256
-        ):
+        elif found.st_size != entry.size:
             changed.append(path)
-    return Differences(missing, changed)
+        elif verify == "content" or found.st_mtime_ns != entry.mtime_ns:
+            doubtful[full] = path
+    for full, digest in host.sha256_of(list(doubtful)).items():
+        if digest != manifest.files[doubtful[full]].sha256:
+            changed.append(doubtful[full])
+    return Differences(sorted(missing), sorted(changed))
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

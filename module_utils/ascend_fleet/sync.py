@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, List, Mapping, Optional
+from itertools import compress
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .errors import FleetError, InputError, VerificationError
-from .host import Host
+from .host import Host, read_at_once
 from .manifest import FileEntry, Manifest, compare
 from .outcome import Outcome
 from .progress import measured
@@ -204,15 +205,16 @@ class Fetcher:
 
         A shorter file is kept as a beginning to go on from; one that is long enough and wrong is removed.
         """
-        left: Dict[str, FileEntry] = {}
         looked: List[int] = []
+
+        def is_left(item: Tuple[str, FileEntry]) -> bool:
+            left = not self._is_whole(*item, keep_parts=keep_parts)
+            looked.append(item[1].size)
+            return left
+
         total = sum(entry.size for entry in files.values())
         with measured(self.host, self.store.root, "checking", total, lambda: sum(looked)):
-            for path, entry in files.items():
-                if not self._is_whole(path, entry, keep_parts):
-                    left[path] = entry
-                looked.append(entry.size)
-        return left
+            return dict(compress(files.items(), read_at_once(is_left, files.items())))
 
     def _is_whole(self, path: str, entry: FileEntry, keep_parts: bool) -> bool:
         full = self._arrival(path)

@@ -2,14 +2,17 @@
 """Look at an artifact on the host that serves it: what it consists of, and whether it is whole.
 
 Hashing a model takes minutes, so hashes are kept between runs in a file outside of the artifact (which may be read-only) and hold
-as long as size and time of a file do.
+as long as size and time of a file do. Whoever wants to say how far it is gives the time that one look may take, and looks again with what
+is known so far.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -17,6 +20,7 @@ from .errors import InputError, ProblemsError
 from .host import Host
 from .manifest import FileEntry, Manifest
 from .outcome import Outcome
+from .progress import progress_line
 from .receipt import RECEIPT, read_receipt
 from .serve import allowed_roots, is_below
 from .weights_check import file_problem, index_problems, model_problems
@@ -24,13 +28,17 @@ from .weights_check import file_problem, index_problems, model_problems
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found below `root`: files, empty directories (a bare git repository needs its own), how many were hashed now."""
+    """What was found below `root`: files, empty directories (a bare git repository needs its own), how many were hashed now.
+
+    `left` are the bytes of files that are not hashed yet; they are not in the manifest.
+    """
 
     root: str
     kind: str  # file | directory
     manifest: Manifest
     directories: Sequence[str] = ()
     hashed: int = 0
+    left: int = 0
 
 
 def show_manifest(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -40,16 +48,29 @@ def show_manifest(host: Host, params: Dict[str, Any], check_mode: bool) -> Outco
         receipt = read_receipt(host, os.path.join(params["path"], RECEIPT))
         if receipt or host.stat(params["path"]) is None:
             return _result(Survey(params["path"], "directory", receipt.outputs if receipt else Manifest({})))
-    known = _known(host, params["cache_dir"], params["path"])
-    survey = survey_artifact(host, params["path"], known, params["verify"])
+    started = time.monotonic()
+    sure = Manifest.from_dict(params["known"])
+    known = _known(host, params["cache_dir"], params["path"]) if params["verify"] == "stat" else Manifest({})
+    known = Manifest({**known.files, **sure.files})
+    survey = survey_artifact(host, params["path"], known, params["seconds"] or math.inf)
+    if survey.hashed and params["cache_dir"] and not check_mode:
+        _keep(host, params["cache_dir"], params["path"], survey.manifest)
+    if survey.left:
+        return _unfinished(survey, known, time.monotonic() - started)
     problems = index_problems(host, survey.root, survey.manifest)
     if params["expect"] == "model":
         problems += model_problems(survey.manifest, survey.root, params["allow_pickle"])
     if problems:
         raise ProblemsError(problems, "Nothing was transferred; repair the source and run again.")
-    if survey.hashed and params["cache_dir"] and not check_mode:
-        _keep(host, params["cache_dir"], params["path"], survey.manifest)
     return _result(survey)
+
+
+def _unfinished(survey: Survey, known: Manifest, seconds: float) -> Outcome:
+    done = survey.manifest.total_bytes
+    new = sum(entry.size for path, entry in survey.manifest.files.items() if known.files.get(path) is not entry)
+    line = progress_line("hashing", done, done + survey.left, new, seconds)
+    values = {"bytes_left": survey.left, "hashed": survey.hashed, "progress": line, "known": survey.manifest.as_dict()}
+    return Outcome(values=values)
 
 
 def _result(survey: Survey) -> Outcome:
@@ -63,33 +84,41 @@ def _result(survey: Survey) -> Outcome:
             "files": len(survey.manifest.files),
             "bytes": survey.manifest.total_bytes,
             "hashed": survey.hashed,
+            "bytes_left": 0,
         }
     )
 
 
-def survey_artifact(host: Host, path: str, known: Optional[Manifest] = None, verify: str = "stat") -> Survey:
-    """Return files and empty directories of an artifact. Raises InputError (absent) or ProblemsError (all broken files)."""
+def survey_artifact(host: Host, path: str, known: Manifest, seconds: float = math.inf) -> Survey:
+    """Return files and empty directories of an artifact; a file whose size and time equal `known` keeps its hash.
+
+    After `seconds` no further file is begun. Raises InputError (absent) or ProblemsError (all broken files, before any is hashed).
+    """
     found = _found(host, path)
     root = path if found.kind == "directory" else os.path.dirname(path)
-    files: Dict[str, FileEntry] = {}
-    problems: List[str] = []
-    hashed = 0
+    listed = sorted(found.manifest.files.items())
+    files = {
+        relative: known.files[relative] for relative, entry in listed if _is_known(entry, known.files.get(relative))
+    }
+    unknown = {os.path.join(root, relative): relative for relative, _ in listed if relative not in files}
     roots = allowed_roots(root)
-    for relative, entry in sorted(found.manifest.files.items()):
-        full = os.path.join(root, relative)
-        old = known.files.get(relative) if known else None
-        if old and verify != "content" and (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns):
-            files[relative] = old
-            continue
-        problem = _link_problem(full, roots) or file_problem(host, full, entry.size)
-        if problem:
-            problems.append(problem)
-            continue
-        files[relative] = replace(entry, sha256=host.sha256(full))
-        hashed += 1
+    sizes = found.manifest.files
+    problems = [
+        problem
+        for full, relative in unknown.items()
+        for problem in [_link_problem(full, roots) or file_problem(host, full, sizes[relative].size)]
+        if problem
+    ]
     if problems:
         raise ProblemsError(problems, "Nothing was transferred; repair the source and run again.")
-    return replace(found, manifest=Manifest(files), hashed=hashed)
+    digests = host.sha256_of(list(unknown), seconds)
+    files.update({unknown[full]: replace(sizes[unknown[full]], sha256=digest) for full, digest in digests.items()})
+    left = sum(entry.size for relative, entry in listed if relative not in files)
+    return replace(found, manifest=Manifest(files), hashed=len(digests), left=left)
+
+
+def _is_known(entry: FileEntry, old: Optional[FileEntry]) -> bool:
+    return old is not None and (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns)
 
 
 def _found(host: Host, path: str) -> Survey:
@@ -132,7 +161,7 @@ def _cache_path(cache_dir: str, path: str) -> str:
     return os.path.join(cache_dir, f"manifest-{name}.json")
 
 
-def _known(host: Host, cache_dir: str, path: str) -> Optional[Manifest]:
+def _known(host: Host, cache_dir: str, path: str) -> Manifest:
     """Return the hashes of an earlier run: from the artifact's own receipt, else from the cache. Damage means: none."""
     places = [os.path.join(path, RECEIPT)] + ([_cache_path(cache_dir, path)] if cache_dir else [])
     for place in places:
@@ -140,7 +169,7 @@ def _known(host: Host, cache_dir: str, path: str) -> Optional[Manifest]:
             return Manifest.from_dict(json.loads(host.read_text(place) or "")["outputs"])
         except (ValueError, KeyError, TypeError, InputError):
             continue
-    return None
+    return Manifest({})
 
 
 def _keep(host: Host, cache_dir: str, path: str, manifest: Manifest) -> None:

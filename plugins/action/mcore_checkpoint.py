@@ -20,6 +20,7 @@ RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reporte
 FIRST_PAUSE = 0.3  # seconds between two questions, growing
 LONGEST_PAUSE = 5.0
 SHORT = 256 * 2**20  # bytes; to bring so many or fewer takes a few seconds and is not followed
+JOB_KEYS = ("ansible_job_id", "results_file", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines")
 # Module -> where it leaves its progress, and what it is doing.
 LONG = {
     "mcore_checkpoint": ("{work_root}/checkpoint/.progress", "converting"),
@@ -110,19 +111,17 @@ class ActionModule(ActionBase):
             return ""
         path, doing = place.format(**self._task.args), doing.format(**self._task.args)
         read = self._low_level_execute_command(f"cat {self._connection._shell.quote(path)}", sudoable=True)
-        return progress_line(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
+        return self.words(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
 
-
-JOB_KEYS = ("ansible_job_id", "results_file", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines")
-
-
-def progress_line(doing: str, text: str) -> str:
-    """Return a worker's progress in words; nothing where it cannot be read."""
-    try:
-        found = json.loads(text)
-        doing = f"{found['doing']} {doing}" if "doing" in found else doing
-        line = f"{doing}, {100 * float(found['progress']):.0f} %" if found["total"] else doing
-        line += f", {float(found['done']) / 2**20:.0f} MiB at {float(found['rate']) / 2**20:.0f} MiB/s"
-        return line + (f", {float(found['eta_s']):.0f} s left" if found["total"] and found["eta_s"] is not None else "")
-    except (ValueError, KeyError, TypeError):
-        return ""
+    @staticmethod
+    def words(doing: str, text: str) -> str:
+        """Return a worker's progress (JSON) in words; nothing where it cannot be read."""
+        try:
+            found = json.loads(text)
+            doing = f"{found['doing']} {doing}" if "doing" in found else doing
+            line = f"{doing}, {100 * float(found['progress']):.0f} %" if found["total"] else doing
+            line += f", {float(found['done']) / 2**20:.0f} MiB at {float(found['rate']) / 2**20:.0f} MiB/s"
+            known = found["total"] and found["eta_s"] is not None
+            return line + (f", {float(found['eta_s']):.0f} s left" if known else "")
+        except (ValueError, KeyError, TypeError):
+            return ""

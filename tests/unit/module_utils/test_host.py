@@ -77,3 +77,16 @@ def test_container_launch_line_works_in_a_real_shell(tmp_path: Path) -> None:
     bad = Host().run(argv, env={"FLEET_ENV_SCRIPTS": "/nowhere"}, check=False)
     assert bad.rc == 120
     assert "/nowhere is not there" in bad.stderr
+
+
+def test_files_are_hashed_side_by_side_until_the_time_is_over(tmp_path: Path) -> None:
+    paths = []
+    for text in ("a", "b", "c", "d", "e", "f"):
+        (tmp_path / text).write_text(text)
+        paths.append(str(tmp_path / text))
+    alone = {path: Host().sha256(path) for path in paths}
+    assert Host().sha256_of(paths) == alone
+    assert Host().sha256_of(paths, seconds=0) == {paths[0]: alone[paths[0]]}
+    assert Host().sha256_of([]) == {}
+    with pytest.raises(FileNotFoundError):
+        Host().sha256_of([*paths, str(tmp_path / "gone")])

@@ -71,6 +71,39 @@ def test_a_flipped_bit_behind_an_old_time_is_found_by_content(source: Source) ->
     assert source.look(verify="content")["contents"] != before["contents"]
 
 
+def rounds(source: Source, **other: Any) -> list[ModuleResult]:
+    """Look as the action does, one file at a time, until all is known."""
+    answers = [source.look(seconds=1e-9, **other)]
+    while answers[-1]["bytes_left"]:
+        answers.append(source.look(seconds=1e-9, known=answers[-1]["known"], **other))
+    return answers
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("verify", ["stat", "content"])
+def test_a_look_in_rounds_says_how_far_it_is_and_ends_with_the_same(source: Source, check: bool, verify: str) -> None:
+    usual = source.look(cache_dir="")
+    first, *_, last = rounds(source, check=check, verify=verify, cache_dir="" if check else str(source.cache))
+    assert "manifest" not in first.data
+    assert (first["bytes_left"], first["progress"]["done"], first["progress"]["total"]) == (3, 1, 4)
+    assert [answer["hashed"] for answer in (first, last)] == [1, 1], "nothing is read twice"
+    assert last["manifest"] == usual["manifest"]
+    assert source.cache.exists() is not check
+
+
+def test_a_look_that_was_ended_goes_on_where_it_was(source: Source) -> None:
+    source.look(seconds=1e-9)
+    assert source.look()["hashed"] == 1
+
+
+def test_a_file_that_changes_between_two_rounds_is_read_again(source: Source) -> None:
+    first = source.look(seconds=1e-9)
+    (source.root / "a.txt").write_text("another")
+    last = source.look(known=first["known"])
+    assert last["hashed"] == 2
+    assert last["contents"]["a.txt"] == hashlib.sha256(b"another").hexdigest()
+
+
 def test_check_mode_and_an_empty_cache_dir_write_nothing(source: Source) -> None:
     assert source.look(check=True)["hashed"] == 2
     assert not source.cache.exists()

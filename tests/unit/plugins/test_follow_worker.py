@@ -138,4 +138,4 @@ def test_a_job_that_does_not_start() -> None:
     ],
 )
 def test_progress_in_words(text: str, line: str) -> None:
-    assert follow.progress_line("preprocessing", text) == line
+    assert follow.ActionModule.words("preprocessing", text) == line
