@@ -188,6 +188,16 @@ def judge_end(expect: Expectation, facts: Facts) -> Optional[Failure]:
     return judge_loading(expect, facts) or judge_first_loss(expect, facts)
 
 
+def all_done(expect: Expectation, saves: bool, facts: Facts) -> bool:
+    """Say whether the logs show all that a run is for: the last iteration as it should be, and what it trained saved by every rank.
+
+    Rank 0 says that it saved when the others have, too.
+    """
+    if judge_end(expect, facts) is not None:
+        return False
+    return not saves or (facts.saved is not None and facts.saved >= expect.iterations)
+
+
 def as_data(facts: Facts) -> Dict[str, Any]:
     """Return plain data for JSON."""
     return asdict(facts)

@@ -165,6 +165,8 @@ _TABLE: List[Tuple[str, str, str, int]] = [
 ]
 _COMPILED = [(re.compile(pattern), meaning, remedy, weight) for pattern, meaning, remedy, weight in _TABLE]
 _ANY = re.compile("|".join(f"(?:{pattern})" for pattern, *_ in _TABLE))
+_SUMMARY = re.compile(r"^[WE]\d{4} .*torch/distributed/elastic/|ChildFailedError|^={20,}$|^\s*exitcode\s*:")
+_FIRST = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+).*?\bexitcode\s*:\s*(-?\d+[^\n]*)", re.DOTALL)
 _ERROR_LINE = re.compile(r"^\s*(?:\[rank\d+\]:\s*)?(?:[\w.]*(?:Error|Exception)\b|Fatal|FATAL).*")
 
 
@@ -182,16 +184,28 @@ def explain_exit(code: int, known: Optional[Failure], tail: Iterable[str], log: 
     """Return why a training process ended with a status other than 0."""
     if known is not None:
         return known
-    lines = list(tail)
+    lines, summary = _without_summary(list(tail))
     errors = [line.strip() for line in lines if names_error(line)]
     said = (errors or [line.strip() for line in lines if line.strip()] or ["nothing at all"])[-1][:300]
-    if code in (-9, 137) or any("exitcode  : -9" in line for line in lines):
+    if code in (-9, 137) or any("exitcode  : -9" in line for line in summary):
         return Failure(
             f"A training process was killed (SIGKILL); the log says: {said}.",
             "Most likely the host ran out of memory: look for `Out of memory` in dmesg.",
             UNKNOWN,
         )
-    return Failure(f"torchrun ended with status {code}; the log says: {said}", f"Read {log}.", UNKNOWN)
+    return Failure(f"torchrun ended with status {code}{_who(summary)}; the log says: {said}", f"Read {log}.", UNKNOWN)
+
+
+def _without_summary(lines: List[str]) -> Tuple[List[str], List[str]]:
+    """Divide what the ranks said last from what torchrun says about their end."""
+    first = next((number for number, line in enumerate(lines) if _SUMMARY.search(line)), len(lines))
+    return lines[:first], lines[first:]
+
+
+def _who(summary: List[str]) -> str:
+    """Return which rank ended first, and how, where torchrun's summary tells."""
+    found = _FIRST.search("\n".join(summary))
+    return f" because rank {found.group(1)} ended with {found.group(2)}" if found else ""
 
 
 def names_error(line: str) -> bool:

@@ -9,11 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
-from _supervise_facts import Facts, judge_end, judge_first_loss, judge_loading, merge, never_loaded
-from _supervise_failures import JUDGED, SILENT, UNKNOWN, Failure, primary
+from _supervise_facts import Facts, all_done, judge_end, judge_first_loss, judge_loading, merge, never_loaded
+from _supervise_failures import CAUSE, ECHO, JUDGED, SILENT, UNKNOWN, Failure, primary
 from _supervise_spec import Spec
 
 GATHER, RUN, ENDING, ENDED = "gather", "run", "ending", "ended"
+OF_PROCESSES = (
+    CAUSE,
+    UNKNOWN,
+    ECHO,
+)  # failures that are about how processes ended, and not about what the run is worth
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Job:
     phase: str = GATHER
     since: float = 0.0
     state: str = "starting"  # running | succeeded | failed | stopped from phase run on
-    failure: Optional[Failure] = None
+    failure: Optional[Failure] = None  # with `succeeded`: how a rank ended badly after everything was done
     facts: Facts = field(default_factory=Facts)
     first_exit: Optional[float] = None
     first_iteration_at: Optional[float] = None
@@ -121,20 +126,36 @@ def _mismatch(spec: Spec, seen: Mapping[int, Seen]) -> Optional[Failure]:
 
 def _run(spec: Spec, job: Job, seen: Mapping[int, Seen], now: float) -> Job:
     over = _stop_or_failure(spec, seen)
-    if over:
+    late = over["failure"] if over and _is_late(spec, job, over) else None
+    if over and late is None:
         return _with(job, phase=ENDING, since=now, **over)
     if job.facts.attempt_first_iteration is not None and job.first_iteration_at is None:
         job = _with(job, first_iteration_at=now)
-    exited = [rank for rank, item in seen.items() if item.state.exit_code == 0]
+    exited = [rank for rank, item in seen.items() if item.state.exit_code is not None]
     ended = [rank for rank, item in seen.items() if item.state.ranks_over]
     if ended and job.first_exit is None:
         job = _with(job, first_exit=now)
+    done = all_done(spec.expect, spec.saves, job.facts)
+    waited = now - job.first_exit if job.first_exit is not None else 0.0
     failure = _judge(spec, job, now) or _silent(spec, seen) or _left_behind(spec, job, ended, now)
-    if failure is None and len(exited) < len(spec.nodes):
+    if failure is None and not done and waited > spec.timing.loaded_grace:
+        failure = late
+    # torchrun waits minutes for its like on a node where a rank failed; when all ranks are over there is nothing to wait for.
+    if failure is None and len(ended if late and done else exited) < len(spec.nodes):
         return job
-    failure = failure or judge_end(spec.expect, job.facts)
-    state = "failed" if failure else "succeeded"
-    return _with(job, phase=ENDING, since=now, state=state, failure=failure)
+    if done and (failure is None or failure.weight in OF_PROCESSES):
+        return _with(job, phase=ENDING, since=now, state="succeeded", failure=late or failure)
+    failure = failure or late or judge_end(spec.expect, job.facts)
+    return _with(job, phase=ENDING, since=now, state="failed" if failure else "succeeded", failure=failure)
+
+
+def _is_late(spec: Spec, job: Job, over: Mapping[str, Any]) -> bool:
+    """Say whether a process failed after the last iteration was logged. Whether that matters is up to what was saved by then.
+
+    Interpreters that trip over their own threads on the way out are common, and take nothing away from a run that is complete.
+    """
+    reached = job.facts.iteration is not None and job.facts.iteration >= spec.expect.iterations
+    return reached and over["state"] == "failed" and over["failure"].weight in OF_PROCESSES
 
 
 def _judge(spec: Spec, job: Job, now: float) -> Optional[Failure]:

@@ -71,6 +71,11 @@ class Spec:
         return json.dumps(same)
 
     @property
+    def saves(self) -> bool:
+        """Whether the training program was told to save what it trains."""
+        return "--save" in self.arguments
+
+    @property
     def status_path(self) -> Path:
         """Where this node's status goes."""
         return self.run_directory / f"status-{self.node_rank}.json"

@@ -47,6 +47,10 @@ def finish(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     receipt = _seal(host, params, run, part)
     outcome = Outcome(True, {"run": "succeeded"}, {"run": "finished"}, values=_values(run, part, "finished", True))
     outcome.actions = [f"run {run.fingerprint}: verified, {len(receipt.outputs.files)} files"]
+    remark = _remark(part.status)
+    if remark:
+        outcome.actions.append(f"run {run.fingerprint}: {remark}")
+        outcome.values["warnings"] = [f"{run.node.name}: {remark}"]
     outcome.values["artifact"] = receipt.summary()
     return outcome
 
@@ -115,6 +119,17 @@ def _seal(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Receip
     return receipt
 
 
+def _remark(status: Mapping[str, Any]) -> str:
+    """Return how a process ended badly after everything was done and saved; empty where all ended well."""
+    if not status.get("reason"):
+        return ""
+    return (
+        f"complete, although on {status['cause_node']} {status['reason']}"
+        if status.get("cause_node")
+        else status["reason"]
+    )
+
+
 def _below(run: Run) -> bool:
     return run.save.startswith(run.directory + "/")
 
@@ -164,4 +179,5 @@ def made_with(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Di
         "expected_first_loss": status.get("expected_first_loss"),
         "loss": status.get("loss"),
         "losses": status.get("losses", []),
+        "remark": _remark(status),
     }

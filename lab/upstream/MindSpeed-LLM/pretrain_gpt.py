@@ -485,6 +485,8 @@ def main() -> None:
     print_rank_0("done with setup ...")
     train(args, layout, model, optimizer, scheduler, global_batches(args, layout, dataset))
     dist.barrier()
+    # Otherwise threads of gloo that are still there may abort the interpreter on its way out.
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -257,6 +257,30 @@ def test_a_killed_rank_points_to_the_memory_of_the_host() -> None:
     assert "dmesg" in explain_exit(1, None, ["  exitcode  : -9 (pid: 17)"], "/w/log").remedy
 
 
+def test_an_end_without_an_error_line_shows_the_last_words_and_whose_they_are() -> None:
+    tail = [
+        iteration_line(100),
+        "terminate called without an active exception",
+        "W0203 04:05:06.107000 17 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 21 closing signal SIGTERM",
+        "E0203 04:05:06.125000 17 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: -6) local_rank: 1",
+        "Traceback (most recent call last):",
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
+        "=" * 53,
+        "Failures:",
+        "[1]:",
+        "  rank      : 2 (local_rank: 0)",
+        "  exitcode  : -15 (pid: 21)  (SIGTERM)",
+        "Root Cause (first observed failure):",
+        "[0]:",
+        "  rank      : 3 (local_rank: 1)",
+        "  exitcode  : -6 (pid: 22)  (SIGABRT)",
+        "=" * 53,
+    ]
+    reason = explain_exit(1, None, tail, "/w/log").reason
+    assert "because rank 3 ended with -6 (pid: 22)  (SIGABRT)" in reason
+    assert reason.endswith("the log says: terminate called without an active exception")
+
+
 def test_torchruns_own_summary_is_no_error() -> None:
     assert not names_error("torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ")
     assert names_error("[rank1]: RuntimeError: x")

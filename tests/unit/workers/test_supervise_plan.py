@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from _supervise_facts import Facts
-from _supervise_failures import CAUSE, ECHO, Failure
+from _supervise_failures import CAUSE, ECHO, JUDGED, SILENT, UNKNOWN, Failure
 from _supervise_plan import ENDED, ENDING, GATHER, RUN, Job, NodeState, Seen, advance
 from _supervise_spec import Expectation, Spec, Timing
 
@@ -117,16 +117,66 @@ def test_an_iteration_without_a_loaded_checkpoint_is_given_a_moment() -> None:
     assert "no line says" in late.failure.reason
 
 
-@pytest.mark.parametrize(("iteration", "limit"), [(3, 8), (10, 50)])
-def test_a_node_that_ends_before_the_others(iteration: int, limit: float) -> None:
+SAVING = replace(SPEC, arguments=["--save", "/c"])
+
+
+@pytest.mark.parametrize(
+    ("iteration", "saved", "limit", "state"),
+    [(3, None, 8, "failed"), (10, None, 50, "failed"), (10, 10, 50, "succeeded")],
+)
+def test_a_node_that_ends_before_the_others(iteration: int, saved: int | None, limit: float, state: str) -> None:
     over = replace(BUSY, ranks_over=True)
-    going = replace(BUSY, facts=replace(FINAL, iteration=iteration))
-    job = advance(SPEC, RUNNING, seen(over, BUSY, going), 100)
+    going = replace(BUSY, facts=replace(FINAL, iteration=iteration, saved=saved))
+    job = advance(SAVING, RUNNING, seen(over, BUSY, going), 100)
     assert job.phase == RUN
-    assert advance(SPEC, job, seen(over, BUSY, going), 100 + limit).phase == RUN
-    job = advance(SPEC, job, seen(over, BUSY, going), 101 + limit)
+    assert advance(SAVING, job, seen(over, BUSY, going), 100 + limit).phase == RUN
+    job = advance(SAVING, job, seen(over, BUSY, going), 101 + limit)
+    assert (job.phase, job.state) == (ENDING, state)
     assert job.failure is not None
     assert "The ranks on a have ended" in job.failure.reason
+
+
+ABORTED = Failure("torchrun ended with status 1", "", UNKNOWN, "c")
+OVER = replace(BUSY, exit_code=None, ranks_over=True)  # its torchrun waits for that of the node that failed
+
+
+def broken(facts: Facts, failure: Failure = ABORTED) -> NodeState:
+    return replace(BUSY, exit_code=1, ranks_over=True, quiet=True, failure=failure, facts=facts)
+
+
+def test_a_rank_that_dies_when_all_is_saved_takes_nothing_away() -> None:
+    saved = replace(FINAL, saved=10)
+    job = advance(SAVING, RUNNING, seen(OVER, BUSY, broken(saved)), 100)
+    assert job.phase == RUN, "the others may end by themselves"
+    job = advance(SAVING, job, seen(OVER, OVER, broken(saved)), 101)
+    assert (job.phase, job.state, job.failure) == (ENDING, "succeeded", ABORTED)
+    job = advance(SAVING, job, seen(*[replace(OVER, exit_code=-15, quiet=True)] * 3), 102)
+    assert (job.phase, job.state) == (ENDED, "succeeded")
+
+
+def test_what_was_saved_may_be_heard_a_moment_later() -> None:
+    job = advance(SAVING, RUNNING, seen(BUSY, BUSY, broken(FINAL)), 100)
+    assert job.phase == RUN
+    heard = replace(OVER, facts=Facts(loaded=0, saved=10))
+    assert advance(SAVING, job, seen(heard, OVER, broken(FINAL)), 104).state == "succeeded"
+    job = advance(SAVING, job, seen(BUSY, BUSY, broken(FINAL)), 106)
+    assert (job.phase, job.state, job.failure) == (ENDING, "failed", ABORTED)
+
+
+def test_a_failure_while_the_last_checkpoint_is_written_is_one() -> None:
+    ended = seen(*[replace(OVER, exit_code=1)] * 2, broken(replace(FINAL, saved=5)))
+    assert advance(SAVING, RUNNING, ended, 100).state == "failed"
+
+
+@pytest.mark.parametrize("failure", [replace(ABORTED, weight=JUDGED), replace(ABORTED, weight=SILENT)])
+def test_a_judgement_stands_whenever_it_comes(failure: Failure) -> None:
+    job = advance(SAVING, RUNNING, seen(OVER, OVER, broken(replace(FINAL, saved=10), failure)), 100)
+    assert (job.phase, job.state, job.failure) == (ENDING, "failed", failure)
+
+
+def test_a_rank_that_dies_before_the_last_iteration_ends_all() -> None:
+    early = replace(FINAL, iteration=9, saved=5)
+    assert advance(SAVING, RUNNING, seen(BUSY, BUSY, broken(early)), 100).state == "failed"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.conftest import free_ports
 TRAINER = """
 import argparse, os, signal, sys, time
 parser = argparse.ArgumentParser()
-for name in ("load", "fail-on", "fail-text", "quit-on", "log-nan-at"):
+for name in ("load", "fail-on", "fail-text", "quit-on", "log-nan-at", "save", "abort-on"):
     parser.add_argument(f"--{name}", default="")
 parser.add_argument("--train-iters", type=int)
 parser.add_argument("--first-loss", type=float, default=6.0)
@@ -51,6 +51,12 @@ for step in range(a.begin + 1, a.train_iters + 1):
         print(f" [2026-01-02 03:04:05] iteration {step:8d}/{a.train_iters:8d} | consumed samples: {step * 8:12d} |"
               f" elapsed time per iteration (ms): 50.0 | learning rate: 1.0E-04 | global batch size:     8 |{loss}"
               f" loss scale: 1.0 | grad norm: 1.1 | number of skipped iterations:   0 | number of nan iterations:   0 |")
+if rank == 0 and a.save:
+    print(f"  successfully saved checkpoint from iteration {a.train_iters:7d} to {a.save}")
+if a.abort_on == str(rank):
+    time.sleep(1.0)
+    print("terminate called without an active exception", flush=True)
+    os.abort()
 """
 TIMING = {
     "poll": 0.2,
@@ -83,6 +89,8 @@ class Fleet:
     def write(self, rank: int, arguments: list[str], **changes: Any) -> Path:
         folder = self.directory(rank)
         folder.mkdir(exist_ok=True)
+        # A test that ends the training early says fewer iterations than the run is for.
+        asked = int(arguments[arguments.index("--train-iters") + 1]) if "--train-iters" in arguments else 6
         load = [] if "--load" in arguments else ["--load", str(self.checkpoint)]
         spec = {
             "run": "0123456789abcdef",
@@ -110,7 +118,7 @@ class Fleet:
             "expect": {
                 "loads": True,
                 "start": 0,
-                "iterations": 6,
+                "iterations": max(asked, 6),
                 "first_loss": 6.005,
                 "tolerance": 0.02,
                 "random_loss": 7.0,
@@ -273,6 +281,17 @@ def test_an_early_end_with_status_0_is_no_success(fleet: Fleet) -> None:
     fleet.start_both("--train-iters", "4")
     assert fleet.wait() == [1, 1]
     assert "after iteration 4 of 6" in fleet.status(1)["reason"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_dies_when_all_is_saved_is_a_remark(fleet: Fleet, rank: int) -> None:
+    fleet.start_both("--save", str(fleet.root / "checkpoints"), "--abort-on", str(rank))
+    assert fleet.wait() == [0, 0]
+    status = fleet.status(1 - rank)
+    assert (status["state"], status["iteration"], status["saved"]) == ("succeeded", 6, 6)
+    assert f"rank {rank} ended with -6" in status["reason"]
+    assert "terminate called without an active exception" in status["reason"]
+    assert nothing_left(fleet)
 
 
 def test_one_node_that_ends_early_with_status_0_ends_all(fleet: Fleet) -> None:
