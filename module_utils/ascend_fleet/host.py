@@ -24,15 +24,23 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 from .errors import CommandError, FleetError
 
 HASH_CHUNK = 4 * 1024 * 1024  # bytes; large enough that the loop costs nothing beside the hash
-HASHERS = 4  # files read at once; more would make a disk seek
+SIDE_BY_SIDE = 4  # files read or fetched at once; more would make a disk seek
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def read_at_once(read: Callable[[Item], Result], items: Iterable[Item]) -> List[Result]:
-    """Return what `read` gives for each item, in their order; files are hashed side by side without the interpreter's lock."""
-    with ThreadPoolExecutor(min(HASHERS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(read, items))
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> List[Result]:
+    """Return what `work` gives for each item, in their order; for reading and waiting, which need no lock of the interpreter.
+
+    The first error is raised once those that were begun have ended; no further one is begun then.
+    """
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        begun = [pool.submit(work, item) for item in items]
+        try:
+            return [each.result() for each in begun]
+        finally:
+            for each in begun:
+                each.cancel()
 
 
 class Completed(NamedTuple):
@@ -169,7 +177,7 @@ class Host(Runner):
         def hashed(path: str) -> str:
             return self.sha256(path) if path == paths[0] or time.monotonic() < until else ""
 
-        return {path: digest for path, digest in zip(paths, read_at_once(hashed, paths)) if digest}
+        return {path: digest for path, digest in zip(paths, side_by_side(hashed, paths)) if digest}
 
     def read_link(self, path: str) -> Optional[str]:
         """Return where a symbolic link points, or None where no link is."""

@@ -28,6 +28,7 @@ class RepositoryMirror:
         self.host = host
         self.url: str = params["url"]
         self.place: str = params["directory"].rstrip("/")
+        self.artifact = Mirrored(Record(host, params["record"]), self.place)
         self.branch: str = params["branch"]
         self.commit: str = params["commit"]
         self.content: bool = params["verify"] == "content"
@@ -40,7 +41,8 @@ class RepositoryMirror:
         if not self._whole(self.place):
             target = partial(self.place)
             self._prepare(target)
-            self._fetch(target)
+            with self.artifact.followed("fetching"):
+                self._fetch(target)
             self._verify(target)
             self.host.remove(self.place)
             self.host.rename(target, self.place)
@@ -135,6 +137,5 @@ def mirror_repository(host: Host, params: Dict[str, Any], check_mode: bool) -> O
             "Pin the full commit: names and short commits move.",
         )
     mirror = RepositoryMirror(host, params)
-    artifact = Mirrored(Record(host, params["record"]), mirror.place)
     inputs = {"url": mirror.url, "branch": mirror.branch, "commit": mirror.commit}
-    return converge_mirrored(artifact, inputs, mirror.build, params["verify"], check_mode)
+    return converge_mirrored(mirror.artifact, inputs, mirror.build, params["verify"], check_mode)

@@ -27,8 +27,6 @@ PAUSE = 2.0  # seconds before the next one, doubled each time
 FORBIDDEN, ABSENT = (401, 403), (404,)
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # worth another attempt
 
-Advance = Callable[[int], None]
-
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
     """Follows to the storage behind the hub; the token is the hub's alone."""
@@ -63,12 +61,13 @@ class Hub:
                 f"{url} did not answer with a list of files and digests ({error!r}).", "Check HF_ENDPOINT."
             ) from error
 
-    def fetch(self, host: Host, repository: str, commit: str, file: RemoteFile, target: str, advance: Advance) -> None:
-        """Bring a file to `target`, from the byte on that an earlier attempt left, and compare its digest."""
+    def fetch(self, host: Host, repository: str, commit: str, file: RemoteFile, directory: str) -> None:
+        """Bring a file below `directory`, from the byte on that an earlier attempt left, and compare its digest."""
         url = f"{self.endpoint}/{_quoted(repository)}/resolve/{commit}/{_quoted(file.path)}"
+        target = os.path.join(directory, file.path)
         host.make_dirs(os.path.dirname(target))
         for _ in range(2):  # the second time without what an earlier attempt left
-            self._patiently(lambda: self._rest(host, url, file, target, advance), file.path, lambda: _size(target))
+            self._patiently(lambda: self._rest(host, url, file, target), file.path, lambda: _size(target))
             if matches(host, target, file):
                 return
             host.remove(target)
@@ -77,7 +76,7 @@ class Hub:
             "A proxy or a mirror on the way gives out something else: try another HF_ENDPOINT.",
         )
 
-    def _rest(self, host: Host, url: str, file: RemoteFile, target: str, advance: Advance) -> None:
+    def _rest(self, host: Host, url: str, file: RemoteFile, target: str) -> None:
         have = _size(target)
         if have > file.size:
             host.remove(target)
@@ -90,7 +89,6 @@ class Hub:
             for chunk in iter(lambda: answer.read1(CHUNK), b""):
                 stream.write(chunk)
                 stream.flush()
-                advance(len(chunk))
         if _size(target) < file.size:
             raise ConnectionError(f"the connection ended after {_size(target)} of {file.size} bytes")
 

@@ -26,6 +26,7 @@ class ArchivedImageMirror:
         self.engine = Engine(host, params["docker_cli"])
         self.reference: str = params["reference"]
         self.archive: str = params["archive"]
+        self.artifact = Mirrored(Record(host, params["record"]), *os.path.split(params["archive"]))
         self.digest: str = params["digest"]
         self.pull: bool = params["pull"]
         self.platform: str = PLATFORMS.get(params["architecture"], params["architecture"])
@@ -67,7 +68,8 @@ class ArchivedImageMirror:
                 "Load it (docker load) or let it be pulled.",
             )
         wanted = self._pinned() if self.digest else self.reference
-        self.engine.pull(wanted, self.platform)
+        with self.artifact.followed("pulling"):  # Docker does not say how far it is
+            self.engine.pull(wanted, self.platform)
         image = self.engine.image(wanted)
         if image is None or image.platform != self.platform:
             raise VerificationError(
@@ -97,7 +99,8 @@ class ArchivedImageMirror:
                 f"{os.path.dirname(target)} has {free} bytes free; the archive of {self.reference} needs about {image.size}.",
                 "Make room, or give another mirror_directory.",
             )
-        self.engine.save(self.reference, target)
+        with self.artifact.followed("saving", image.size):
+            self.engine.save(self.reference, target)
         held: List[str] = list(choose(read_archive(target), self.reference, target).ids)
         if image.id not in held:
             raise VerificationError(
@@ -112,7 +115,5 @@ def mirror_image(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcom
     if params["digest"] and not params["digest"].startswith("sha256:"):
         raise InputError(f"Digest {params['digest']!r} does not start with sha256:.", "Give the image's digest.")
     mirror = ArchivedImageMirror(host, params)
-    directory, file = os.path.split(mirror.archive)
-    artifact = Mirrored(Record(host, params["record"]), directory, file)
     inputs = {"reference": mirror.reference, "platform": mirror.platform, "digest": mirror.digest}
-    return converge_mirrored(artifact, inputs, mirror.build, params["verify"], check_mode)
+    return converge_mirrored(mirror.artifact, inputs, mirror.build, params["verify"], check_mode)

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any, Dict, List, Mapping, Sequence
 
 from .errors import FleetError, InputError, ProblemsError
-from .host import Host
+from .host import Host, side_by_side
 from .manifest import scan
 from .mirror_clone import Clone
 from .mirror_hub import Hub
@@ -21,28 +20,6 @@ from .transfer_files import copy, make_readable, move_into_place
 from .weights_check import file_problem, index_problems, model_problems
 
 SPARE_BYTES = 64 * 1024 * 1024
-SHOWN_EVERY = 1.0  # seconds
-
-
-class Progress:
-    """Leaves how far a download is in a file, in the form in which workers leave theirs."""
-
-    def __init__(self, host: Host, path: str, total: int, done: int) -> None:
-        self.host, self.path = host, path
-        self.total, self.before, self.done = total, done, done
-        self.started, self.shown = time.monotonic(), 0.0
-
-    def advance(self, count: int) -> None:
-        """Count bytes that arrived."""
-        self.done += count
-        now = time.monotonic()
-        if now - self.shown < SHOWN_EVERY:
-            return
-        self.shown = now
-        rate = (self.done - self.before) / max(now - self.started, 0.001)
-        left = (self.total - self.done) / rate if rate else None
-        text = {"progress": self.done / max(self.total, 1), "done": self.done, "total": self.total, "rate": rate}
-        self.host.write_text(self.path, json.dumps({**text, "unit": "bytes", "eta_s": left}))
 
 
 class ModelMirror:
@@ -53,7 +30,6 @@ class ModelMirror:
         self.params = params
         self.place: str = params["directory"].rstrip("/")
         self.artifact = Mirrored(Record(host, params["record"]), self.place)
-        self.progress_path: str = f"{params['record']}.progress"
 
     def inputs(self) -> Dict[str, Any]:
         """Return what is asked for; the endpoint is a way there and no part of it."""
@@ -70,10 +46,7 @@ class ModelMirror:
                 f"Nothing is left of {self._origin()} at {listing.commit}.", "Check the patterns to leave out."
             )
         wanted = [file for file in files if not matches(self.host, os.path.join(self.place, file.path), file)]
-        try:
-            self._bring(listing, wanted)
-        finally:
-            self.host.remove(self.progress_path)
+        self._bring(listing, wanted)
         self._prove_arrived(wanted)
         self._put_in_place(wanted)
         self._drop_former(files)
@@ -108,21 +81,14 @@ class ModelMirror:
         arrived = sum(min(file.size, _size(self.host, os.path.join(target, file.path))) for file in wanted)
         total = sum(file.size for file in wanted)
         self._check_room(target, total - arrived)
-        if self.params["clone"]:
-            places = Clone(self.host, self.params["clone"]).places(list(wanted))
-            for path, place in places.items():
-                copy(place, os.path.join(target, path))
-            return
-        hub, progress = self._hub(), Progress(self.host, self.progress_path, total, arrived)
-        for file in wanted:
-            hub.fetch(
-                self.host,
-                self.params["repository"],
-                listing.commit,
-                file,
-                os.path.join(target, file.path),
-                progress.advance,
-            )
+        with self.artifact.followed("copying" if self.params["clone"] else "downloading", total):
+            if self.params["clone"]:
+                places = Clone(self.host, self.params["clone"]).places(list(wanted))
+                for path, place in places.items():
+                    copy(place, os.path.join(target, path))
+            else:
+                hub, repository = self._hub(), self.params["repository"]
+                side_by_side(lambda file: hub.fetch(self.host, repository, listing.commit, file, target), wanted)
 
     def _check_room(self, target: str, need: int) -> None:
         free = self.host.free_bytes(target)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Sequence
 
 from .errors import InputError
 from .host import Host
 from .manifest import Manifest, compare, scan
 from .outcome import Outcome
+from .progress import PROGRESS, measured
 from .receipt import Verdict
 
 PARTIAL = ".partial"  # ending of the sibling in which an artifact is made; it survives an interruption
@@ -107,6 +108,15 @@ class Mirrored:
             return Verdict("other")
         differences = compare(self.host, self.directory, entry.files, verify)
         return Verdict("damaged" if differences else "ok", differences)
+
+    def followed(self, doing: str, total: int = 0) -> ContextManager[None]:
+        """While the block runs, leave beside the record how many bytes its sibling has, `total` (0: not known) in the end."""
+        return measured(self.host, self.record.path + PROGRESS, doing, total, self._arrived)
+
+    def _arrived(self) -> int:
+        sibling = partial(self.place)
+        files = self.host.walk_files(sibling) if self.host.is_dir(sibling) else [("", self.host.stat(sibling))]
+        return sum(found.st_size for _, found in files if found)
 
     def seal(self, inputs: Mapping[str, Any], made_with: Mapping[str, Any]) -> Entry:
         """Record what was made, with the digest of every file."""

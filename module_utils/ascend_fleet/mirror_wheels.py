@@ -76,6 +76,7 @@ class WheelMirror:
         self.host = host
         self.params = params
         self.place: str = params["directory"].rstrip("/")
+        self.artifact = Mirrored(Record(host, params["record"]), self.place)
         self.partial = partial(self.place)
         self.target = Target(params["python"], params["architecture"])
         self.requirements = self._requirements()
@@ -92,7 +93,8 @@ class WheelMirror:
     def build(self, verdict: Verdict) -> Dict[str, Any]:
         """Fetch into the partial directory, which pip takes up again after an interruption, and put it in place as a whole."""
         self.host.make_dirs(self.partial)
-        gathered = Gathered() if self._download(self.requirements) is None else self._one_by_one()
+        with self.artifact.followed("fetching"):
+            gathered = Gathered() if self._download(self.requirements) is None else self._one_by_one()
         wheels = [name for name in self.host.list_dir(self.partial) if name.endswith(".whl")]
         self._check(wheels)
         for name in wheels:
@@ -198,8 +200,7 @@ def mirror_wheels(host: Host, params: Dict[str, Any], check_mode: bool) -> Outco
         }
         return Outcome(True, before={"found": ["absent"]}, after={"found": []}, actions=[line], values=values)
     mirror = WheelMirror(host, params)
-    artifact = Mirrored(Record(host, params["record"]), mirror.place)
-    outcome = converge_mirrored(artifact, mirror.inputs(), mirror.build, params["verify"], check_mode)
+    outcome = converge_mirrored(mirror.artifact, mirror.inputs(), mirror.build, params["verify"], check_mode)
     outcome.values["missing"] = (outcome.values["made_with"] or {}).get("missing", [])
     return outcome
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The latest progress of long work, in a file of its stage's directory, for whoever follows it.
+"""The latest progress of long work, in a file, for whoever follows it.
 
 Workers write the same form themselves (FLEET_PROGRESS); this is for work that has no worker.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator
@@ -35,10 +34,9 @@ def progress_line(doing: str, done: int, total: int, new: int, seconds: float) -
 
 @contextlib.contextmanager
 def measured(
-    host: Host, stage_root: str, doing: str, total: int, measure: Callable[[], int], every: float = EVERY
+    host: Host, path: str, doing: str, total: int, measure: Callable[[], int], every: float = EVERY
 ) -> Iterator[None]:
-    """While the block runs, write what `measure` says of `total` bytes; afterwards the file is gone, whatever happened."""
-    path = os.path.join(stage_root, PROGRESS)
+    """While the block runs, write into `path` what `measure` says of `total` bytes (0: not known); the file goes with the block."""
     over = threading.Event()
 
     def tell() -> None:

@@ -15,10 +15,10 @@ from itertools import compress
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .errors import FleetError, InputError, VerificationError
-from .host import Host, read_at_once
+from .host import Host, side_by_side
 from .manifest import FileEntry, Manifest, compare
 from .outcome import Outcome
-from .progress import measured
+from .progress import PROGRESS, measured
 from .receipt import Receipt, Store, fingerprint
 from .sync_plan import Plan, Request, make_plan
 from .transfer import ConnectionLost, Source, choose_method, pull
@@ -159,7 +159,9 @@ class Fetcher:
 
     def _bring(self, files: Mapping[str, FileEntry]) -> str:
         total = sum(entry.size for entry in files.values())
-        with measured(self.host, self.store.root, "fetching", total, lambda: self._arrived(files)):
+        with measured(
+            self.host, os.path.join(self.store.root, PROGRESS), "fetching", total, lambda: self._arrived(files)
+        ):
             if not self.local:
                 return self._pull(self._grant(), files)
             self._copy(files)
@@ -213,8 +215,8 @@ class Fetcher:
             return left
 
         total = sum(entry.size for entry in files.values())
-        with measured(self.host, self.store.root, "checking", total, lambda: sum(looked)):
-            return dict(compress(files.items(), read_at_once(is_left, files.items())))
+        with measured(self.host, os.path.join(self.store.root, PROGRESS), "checking", total, lambda: sum(looked)):
+            return dict(compress(files.items(), side_by_side(is_left, files.items())))
 
     def _is_whole(self, path: str, entry: FileEntry, keep_parts: bool) -> bool:
         full = self._arrival(path)

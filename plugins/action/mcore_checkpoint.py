@@ -27,10 +27,10 @@ LONG = {
     "megatron_dataset": ("{work_root}/dataset/.progress", "preprocessing"),
     "hf_export": ("{work_root}/export/.progress", "exporting"),
     "artifact_sync": ("{work_root}/{stage}/.progress", "{stage}"),
-    "model_snapshot": ("{record}.progress", "downloading"),
-    "git_mirror": ("", ""),
-    "image_archive": ("", ""),
-    "wheel_mirror": ("", ""),
+    "model_snapshot": ("{record}.progress", "{directory}"),
+    "git_mirror": ("{record}.progress", "{directory}"),
+    "image_archive": ("{record}.progress", "{reference}"),
+    "wheel_mirror": ("{record}.progress", "{directory}"),
 }
 
 
@@ -106,10 +106,7 @@ class ActionModule(ActionBase):
             pause = min(1.5 * pause, LONGEST_PAUSE)
 
     def _progress(self) -> str:
-        place, doing = LONG[self._name()]
-        if not place:  # git, Docker and pip show their progress to a person alone
-            return ""
-        path, doing = place.format(**self._task.args), doing.format(**self._task.args)
+        path, doing = (text.format(**self._task.args) for text in LONG[self._name()])
         read = self._low_level_execute_command(f"cat {self._connection._shell.quote(path)}", sudoable=True)
         return self.words(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
 
@@ -119,6 +116,8 @@ class ActionModule(ActionBase):
         try:
             found = json.loads(text)
             doing = f"{found['doing']} {doing}" if "doing" in found else doing
+            if not found["total"] and not found["done"]:
+                return doing
             line = f"{doing}, {100 * float(found['progress']):.0f} %" if found["total"] else doing
             line += f", {float(found['done']) / 2**20:.0f} MiB at {float(found['rate']) / 2**20:.0f} MiB/s"
             known = found["total"] and found["eta_s"] is not None

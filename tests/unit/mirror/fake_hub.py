@@ -42,7 +42,7 @@ class Hub:
     repository: str
     files: dict[str, bytes]
     token: str = ""  # needed, where it is not empty
-    cut: list[int] = field(default_factory=list)  # bytes after which the next answers for a file end
+    cut: dict[str, list[int]] = field(default_factory=dict)  # of a file, bytes after which the next answers end
     ranges: bool = True
     busy: int = 0  # so many answers are HTTP 503 first
     storage: str = ""  # host name behind which large files are
@@ -50,6 +50,7 @@ class Hub:
     drip: float = 0.0  # seconds between two kilobytes
     requests: list[Request] = field(default_factory=list)
     sent: int = 0
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         hub = self
@@ -153,7 +154,7 @@ def _file(hub: Hub, request: BaseHTTPRequestHandler, name: str) -> None:
     if request.command == "HEAD":
         return
     body = data[start:] if name != hub.corrupt else bytes(len(data) - start)
-    limit = hub.cut.pop(0) if hub.cut else len(body)
+    limit = hub.cut[name].pop(0) if hub.cut.get(name) else len(body)
     _send(hub, request, body[:limit])
     if limit < len(body):
         request.close_connection = True
@@ -166,5 +167,6 @@ def _send(hub: Hub, request: BaseHTTPRequestHandler, body: bytes) -> None:
             request.wfile.write(body[at : at + step])
         except OSError:
             return
-        hub.sent += len(body[at : at + step])
+        with hub.counting:
+            hub.sent += len(body[at : at + step])
         threading.Event().wait(hub.drip)

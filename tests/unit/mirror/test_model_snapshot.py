@@ -73,8 +73,7 @@ def test_the_record_has_origin_commit_and_digests(run_library: RunModule, hub: H
 
 
 def test_a_download_goes_on_where_it_broke_off(run_library: RunModule, hub: Hub, params: dict[str, Any]) -> None:
-    hub.files = {FIRST: hub.files[FIRST], **{key: data for key, data in hub.files.items() if key != FIRST}}
-    hub.cut = [30, 5000, 20000]  # the first three answers for files; config.json is shorter than the first
+    hub.cut = {FIRST: [30, 5000, 20000]}
     run_library(MODULE, params)
     assert held(params["directory"]) == wanted()
     starts = hub.starts(FIRST)
@@ -83,7 +82,7 @@ def test_a_download_goes_on_where_it_broke_off(run_library: RunModule, hub: Hub,
 
 
 def test_a_process_that_is_killed_leaves_what_arrived(run_library: RunModule, hub: Hub, params: dict[str, Any]) -> None:
-    hub.drip = 0.02
+    hub.drip = 0.1
     code = (
         "import sys; sys.path[:0] = [sys.argv[1]]; import tests.conftest, json\n"
         "from ansible.module_utils.ascend_fleet.host import Host\n"
@@ -93,10 +92,11 @@ def test_a_process_that_is_killed_leaves_what_arrived(run_library: RunModule, hu
     defaults = {"clone": "", "revision": "main", "token": "", "exclude": ["*.bin"], "verify": "stat"}
     process = subprocess.Popen([sys.executable, "-c", code, str(ROOT), json.dumps({**defaults, **params})])
     arrived = Path(f"{params['directory']}.partial", FIRST)
-    while not arrived.exists() or arrived.stat().st_size < 8192:
+    progress_file = Path(f"{params['record']}.progress")
+    while not (progress_file.exists() and arrived.exists() and arrived.stat().st_size >= 8192):
         assert process.poll() is None
         time.sleep(0.01)
-    progress = json.loads(Path(f"{params['record']}.progress").read_text())
+    progress = json.loads(progress_file.read_text())
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not Path(params["directory"]).exists(), "nothing half-made where somebody looks"
@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_leaves_what_arrived(run_library: RunModule, hu
 
 
 def test_a_hub_without_ranges_sends_all_of_it_again(run_library: RunModule, hub: Hub, params: dict[str, Any]) -> None:
-    hub.ranges, hub.cut = False, [10, 100]
+    hub.ranges, hub.cut = False, {FIRST: [10, 100]}
     assert run_library(MODULE, params).changed
     assert held(params["directory"]) == wanted()
 

@@ -28,15 +28,15 @@ def test_it_shows_while_the_work_goes_on_and_goes_with_it(tmp_path: Path) -> Non
             asked.set()
         return done
 
-    with measured(Host(), str(tmp_path), "fetching", 1000, measure, every=0.01):
+    with measured(Host(), str(tmp_path / "p"), "fetching", 1000, measure, every=0.01):
         assert asked.wait(timeout=30)
-        line = json.loads((tmp_path / ".progress").read_text())
+        line = json.loads((tmp_path / "p").read_text())
         assert line["doing"] == "fetching"
         assert 10 <= line["done"] < line["total"] == 1000
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_goes_with_work_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="broken"), measured(Host(), str(tmp_path), "fetching", 1, lambda: 0):
+    with pytest.raises(OSError, match="broken"), measured(Host(), str(tmp_path / "p"), "fetching", 1, lambda: 0):
         raise OSError("broken")
     assert list(tmp_path.iterdir()) == []

@@ -131,6 +131,7 @@ def test_a_job_that_does_not_start() -> None:
     ("text", "line"),
     [
         (json.dumps({**LINE, "total": 0}), "preprocessing, 42 MiB at 7 MiB/s"),
+        (json.dumps({**LINE, "total": 0, "done": 0, "doing": "pulling"}), "pulling preprocessing"),
         (json.dumps({**LINE, "eta_s": None}), "preprocessing, 42 %, 42 MiB at 7 MiB/s"),
         ("", ""),
         ("{}", ""),
