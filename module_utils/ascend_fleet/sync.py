@@ -10,6 +10,7 @@ anything half-made where somebody looks.
 from __future__ import annotations
 
 import os
+import random
 import time
 from itertools import compress
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -21,12 +22,14 @@ from .outcome import Outcome
 from .progress import PROGRESS, measured
 from .receipt import Receipt, Store, fingerprint
 from .sync_plan import Plan, Request, make_plan
-from .transfer import ConnectionLost, Source, choose_method, pull
+from .transfer import ConnectionLost, Source, TurnedAway, choose_method, pull
 from .transfer_files import alone, copy, make_readable, move_into_place, set_time, share
 
 SPARE_BYTES = 16 * 1024 * 1024  # what a file system keeps for directories and the receipt
 LOCK = ".lock"  # in the stage's directory: one process fetches at a time
-ATTEMPTS = 3  # connections that break in a row before a person has to look
+ATTEMPTS = 3  # connections that bring nothing and break, in a row, before a person has to look
+PATIENCE = 120.0  # seconds that a serving host may turn this one away; hundreds of hosts start at the same moment
+PAUSE = (0.5, 3.0)  # seconds between two attempts then
 
 
 def sync_artifact(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -185,15 +188,22 @@ class Fetcher:
         method = choose_method(self.host, source, self.method)
         for path in files:
             self.host.make_dirs(os.path.dirname(self._arrival(path)))
-        left = dict(files)
-        for attempt in range(ATTEMPTS):
+        left, lost, patient_until = dict(files), 0, time.monotonic() + PATIENCE
+        while True:
+            before = self._arrived(left)
             try:
                 return pull(self.host, source, left, self.partial, method)
+            except TurnedAway:
+                if time.monotonic() > patient_until:
+                    raise
+                time.sleep(
+                    random.uniform(*PAUSE)
+                )  # the others that were turned away ask again, too, and not all at once
             except ConnectionLost:
-                if attempt == ATTEMPTS - 1:
+                lost = lost + 1 if self._arrived(left) <= before else 1
+                if lost == ATTEMPTS:
                     raise
                 left = self._unfinished(left)
-        return method
 
     def _copy(self, files: Mapping[str, FileEntry]) -> None:
         root = self.source.get("root")

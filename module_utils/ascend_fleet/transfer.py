@@ -83,6 +83,10 @@ class ConnectionLost(FleetError):
     """The connection broke after it had been made; asking again goes on where it ended."""
 
 
+class TurnedAway(ConnectionLost):
+    """The serving host's sshd closed the connection before it asked who is there: it has too many at a time. Asking later helps."""
+
+
 @contextlib.contextmanager
 def session(source: Source) -> Iterator[str]:
     """Write an ssh configuration with key and pinned host keys into a private directory that goes away with the session."""
@@ -286,6 +290,11 @@ def explain(source: Source, argv: Sequence[str], rc: int, stderr: str) -> FleetE
     for mark, problem, remedy in _KNOWN:
         if mark.search(stderr):
             return FleetError(problem.format(where=where, said=_line(mark, stderr)), remedy.format(source=source))
+    if _TURNED_AWAY.search(stderr):
+        return TurnedAway(
+            f"sshd of {where} closes new connections at once: {stderr.strip()[-500:]}",
+            f"Let fewer hosts fetch at the same time (artifact_transfer_at_once), or raise MaxStartups in sshd_config on {source.name}.",
+        )
     if rc in LOST_STATUSES or "ended early" in stderr:
         return ConnectionLost(
             f"The connection to {where} broke: {stderr.strip()[-500:]}",
@@ -294,6 +303,8 @@ def explain(source: Source, argv: Sequence[str], rc: int, stderr: str) -> FleetE
     return CommandError(argv, rc, "", stderr, remedy="" if source.socket else f"Look at sshd's log on {source.name}.")
 
 
+# What ssh says when sshd's MaxStartups (by default ten that have not logged in yet), or since OpenSSH 9.8 a penalty, turns it away.
+_TURNED_AWAY = re.compile(r"(?:kex|ssh)_exchange_identification:|Exceeded MaxStartups|Not allowed at this time")
 _KNOWN: Sequence[Tuple[re.Pattern[str], str, str]] = (
     (
         re.compile(

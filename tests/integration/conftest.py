@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 CHUNK = 65536  # bytes that the relay passes on at once
+STARTUPS = 3  # connections without a login that sshd takes; it turns away the next ones
 
 
 @dataclass
@@ -90,7 +91,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     made = Sshd(port, place / "authorized_keys", place / "host_key.pub", place / "log")
     (place / "config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {place}/host_key\nAuthorizedKeysFile {made.authorized_keys}\n"
-        f"PidFile {place}/pid\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nLogLevel VERBOSE\nMaxStartups 50\n"
+        f"PidFile {place}/pid\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nLogLevel VERBOSE\nMaxStartups {STARTUPS}\n"
     )
     Path("/run/sshd").mkdir(exist_ok=True)
     with made.log.open("w") as log:

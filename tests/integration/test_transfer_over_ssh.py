@@ -6,8 +6,11 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import socket
 import subprocess
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from ansible.module_utils.ascend_fleet.transfer import ALIAS, Source, session
 
 from tests.conftest import ModuleResult, RunModule
 
-from .conftest import Relay, Sshd
+from .conftest import STARTUPS, Relay, Sshd
 
 BIG = 6_000_000  # bytes of the one file that is large enough to be cut in the middle
 METHODS = ["rsync", "tar"]
@@ -157,6 +160,36 @@ def test_a_broken_connection_is_taken_up_where_it_ended(site: Site, relay: Relay
     site.assert_same()
     assert relay.connections >= 2
     assert relay.received < BIG * 1.4, "the first half was not to come twice"
+
+
+def crowd(sshd: Sshd) -> ExitStack:
+    """Connect so often without logging in that sshd turns away whoever comes next."""
+    with ExitStack() as held:
+        for _ in range(STARTUPS):
+            held.enter_context(socket.create_connection(("127.0.0.1", sshd.port)))
+        return held.pop_all()
+
+
+def test_a_crowded_sshd_is_asked_again(site: Site, sshd: Sshd) -> None:
+    grant, held = site.grant(), crowd(sshd)
+    threading.Timer(2.0, held.close).start()
+    done = site.sync(grant)
+    assert not done.failed, done.data
+    assert "MaxStartups" in sshd.log.read_text()
+    site.assert_same()
+
+
+def test_a_crowd_that_does_not_go_is_named_with_its_remedies(
+    site: Site, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.ascend_fleet.sync.PATIENCE", 1.0)
+    grant = site.grant()
+    with crowd(sshd):
+        refused = site.sync(grant)
+    assert refused.failed
+    assert "closes new connections at once" in refused["problem"]
+    assert "MaxStartups" in refused["remedy"] and "artifact_transfer_at_once" in refused["remedy"]
+    assert not site.sync(grant).failed
 
 
 @pytest.mark.parametrize("method", METHODS)
