@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Wall time and peak memory of converting a 0.5B-parameter model at TP2 PP2, the native engine beside upstream's script.
 
-    python -m benchmarks.convert [--upstream DIR [--upstream-python PYTHON]] [--rounds 2]
+    python benchmarks/convert.py [--upstream DIR [--upstream-python PYTHON]] [--rounds 2]
 
 DIR holds clones of MindSpeed-LLM, MindSpeed and Megatron-LM; without it only the native engine is measured. Hashing is no part
 of either side. Prints one line a run, the ratios, and the machine.
@@ -21,8 +21,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from benchmarks._measure import Measured, machine, measure
-from benchmarks._upstream import ROOT, Upstream, check_out
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/convert.py`, too
+
+from benchmarks._measure import Measured, machine, measure  # noqa: E402 - the path has to be set first
+from benchmarks._upstream import ROOT, Upstream, check_out  # noqa: E402
 
 CONFIG = {
     "architectures": ["Qwen2ForCausalLM"],

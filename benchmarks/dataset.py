@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Documents a second and peak memory of preprocessing, the native engine beside upstream's script.
 
-    python -m benchmarks.dataset [--documents 20000] [--large MIB] [--upstream DIR [--upstream-python PYTHON]]
+    python benchmarks/dataset.py [--documents 20000] [--large MIB] [--upstream DIR [--upstream-python PYTHON]]
 
 The documents are the golden sample's, in other pairs. ``--large`` adds an input of that size, to see whether memory grows with it: natively
 only, since upstream's script takes minutes for it. DIR holds clones of MindSpeed-LLM, MindSpeed and Megatron-LM.
@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
 
-from benchmarks._measure import Measured, machine, measure
-from benchmarks._upstream import ROOT, check_out
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/dataset.py`, too
+
+from benchmarks._measure import Measured, machine, measure  # noqa: E402 - the path has to be set first
+from benchmarks._upstream import ROOT, check_out  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "data" / "golden"
 KEYS = ("instruction", "output")

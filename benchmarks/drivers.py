@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the driver check costs on a fleet, beside the same facts gathered the usual way, on hosts of one machine.
 
-    sudo python -m benchmarks.drivers [--hosts 100] [--usual-hosts 10] [--json FILE]
-    sudo python -m benchmarks.drivers --clean
+    sudo python benchmarks/drivers.py [--hosts 100] [--usual-hosts 10] [--json FILE]
+    sudo python benchmarks/drivers.py --clean
 
 Every host has an sshd and eight simulated NPUs; three hosts have one thing wrong each, and the check has to find exactly these. The
 usual way is one `command` task for each tool call (looped over the NPUs) with `assert`s, on the first hosts only: it takes minutes on
@@ -24,8 +24,10 @@ from typing import Any
 
 import yaml
 
-from benchmarks._light_hosts import Fleet, clean, light_hosts
-from benchmarks._npu_answers import DRIVER, NPUS, TOPICS, files_of_every_host, files_of_host
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/drivers.py`, too
+
+from benchmarks._light_hosts import Fleet, clean, light_hosts  # noqa: E402 - the path has to be set first
+from benchmarks._npu_answers import DRIVER, NPUS, TOPICS, files_of_every_host, files_of_host  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 ALARM = {"health": "Alarm", "error_code": "80E01801", "error_information": "multi-bit error"}
