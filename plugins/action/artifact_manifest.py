@@ -31,8 +31,8 @@ class ActionModule(ActionBase):
             answer = self._execute_module(module_name="artifact_manifest", module_args=arguments, task_vars=variables)
             if answer.get("failed"):
                 return {**result, **answer}
-            hashed += answer["hashed"]
-            if not answer["bytes_left"]:
+            hashed += answer.get("hashed", 0)
+            if not answer.get("bytes_left"):
                 return {**result, **answer, "hashed": hashed}
             known = answer["known"]
             self._display.display(f"{host}: {Followed.words(arguments['path'], json.dumps(answer['progress']))}")

@@ -109,10 +109,10 @@ def test_log_has_only_lines_of_the_real_trainer(bench: Bench, tmp_path: Path) ->
     lines = json.loads((ROOT / "tests" / "data" / "rehearsal" / "run.json").read_text())["lines"]
     real = {line for host in lines.values() for line in host}
     found = rehearsal_facts.shapes(output)
-    assert [line for line in found if line not in real] == []
+    assert rehearsal_facts.unknown(found, real) == []
     for line in real:  # that is what the supervisor reads, and what people look for
         if "checkpoint" in line or " iteration N/" in line or line.startswith("["):
-            assert line in found or line.startswith("[INFO]")
+            assert any(line.strip() in one for one in found) or line.startswith("[INFO]")
 
 
 def test_wrong_load_warns_and_starts_from_random_weights(bench: Bench, tmp_path: Path) -> None:
