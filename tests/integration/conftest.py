@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_ports
+
 CHUNK = 65536  # bytes that the relay passes on at once
 STARTUPS = 3  # connections without a login that sshd takes; it turns away the next ones
 
@@ -85,8 +87,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
         pytest.skip("no sshd on this machine")
     place = tmp_path / "sshd"
     place.mkdir(mode=0o700)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / "host_key")], check=True)
     made = Sshd(port, place / "authorized_keys", place / "host_key.pub", place / "log")
     (place / "config").write_text(

@@ -60,13 +60,6 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.fixture
-def closed() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def make_key(path: Path) -> Path:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path
@@ -85,7 +78,7 @@ def old_python(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def hosts(sshd: Sshd, tmp_path: Path, silent: int, closed: int) -> dict[str, Any]:
+def hosts(sshd: Sshd, tmp_path: Path, silent: int, refusing_port: int) -> dict[str, Any]:
     """Each host is this machine; what differs is what stands in its way."""
     login, stranger, other = (make_key(tmp_path / name) for name in ("login", "stranger", "other"))
     sshd.authorized_keys.write_text(login.with_name("login.pub").read_text(encoding="utf-8"), encoding="utf-8")
@@ -118,7 +111,7 @@ def hosts(sshd: Sshd, tmp_path: Path, silent: int, closed: int) -> dict[str, Any
     return {
         "fine": over_ssh(),
         "asking": {},
-        "refused": over_ssh(ansible_port=closed),
+        "refused": over_ssh(ansible_port=refusing_port),
         "silent": over_ssh(ansible_port=silent, ansible_timeout=2),
         "nameless": over_ssh(ansible_host="nowhere.invalid"),
         "stranger": over_ssh(stranger),

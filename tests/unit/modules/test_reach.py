@@ -105,8 +105,8 @@ def test_another_host_at_the_address_is_no_success(run_library: RunModule, tmp_p
     assert (row["state"], row["said"]) == ("stranger", "somebody else answers: 'ascend-fleet b t'")
 
 
-def test_a_closed_port(run_library: RunModule, tmp_path: Path) -> None:
-    assert dial(run_library, tmp_path, *free_ports(1))["state"] == "refused"
+def test_a_closed_port(run_library: RunModule, tmp_path: Path, refusing_port: int) -> None:
+    assert dial(run_library, tmp_path, refusing_port)["state"] == "refused"
 
 
 def test_only_the_right_word_ends_a_listener(run_library: RunModule, tmp_path: Path, listener: int) -> None:
