@@ -21,6 +21,7 @@ from .training_start import LOOK_INTERVAL
 from .training_status import Part, in_words, node_log, read_part
 
 LOG_LINES = 15  # of a failed run, in its report
+PACE = 5.0  # seconds that a call lasts at least while a run goes on: fast iterations are not worth a call each, on hundreds of hosts
 
 
 def finish(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
@@ -78,11 +79,16 @@ def _values(run: Run, part: Part, state: str, final: bool) -> Dict[str, Any]:
 
 
 def _wait(host: Host, params: Mapping[str, Any], run: Run) -> Part:
-    """Return the part as soon as it differs from what was `seen`, or ended, or the time is up."""
-    limit = time.monotonic() + params["wait"]
+    """Return the part as soon as it ended or its state differs from what was `seen`, later when it only went on, or when the time is up."""
+    now = time.monotonic()
+    limit, patience = now + params["wait"], now + min(PACE, params["wait"])
+    state_seen = params["seen"].rpartition(":")[0]
     while True:
-        part = read_part(host, run.directory, run.node.rank)
-        if not part.alive or seen(part) != params["seen"] or time.monotonic() >= limit:
+        part, now = read_part(host, run.directory, run.node.rank), time.monotonic()
+        said = seen(part)
+        if not part.alive or said.rpartition(":")[0] != state_seen or now >= limit:
+            return part
+        if said != params["seen"] and now >= patience:
             return part
         time.sleep(LOOK_INTERVAL)
 

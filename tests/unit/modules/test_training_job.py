@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.ascend_fleet import training_start
+from ansible.module_utils.ascend_fleet import training_finish, training_start
 
 from tests.conftest import ModuleResult, RunModule, ScriptedHost
 from tests.unit.modules.training_site import SHARDS, Site
@@ -107,12 +107,20 @@ def test_finished_four_ways(run: Any, site: Site, scripted_host: ScriptedHost) -
     assert run("started")["fingerprint"] == first["fingerprint"]
 
 
-def test_it_answers_as_soon_as_there_is_news(run: Any, site: Site, scripted_host: ScriptedHost) -> None:
+@pytest.mark.parametrize(("state", "waits"), [("ending", False), ("running", True)])
+def test_it_answers_at_once_when_the_state_changes_and_in_a_while_when_it_goes_on(
+    run: Any, site: Site, scripted_host: ScriptedHost, monkeypatch: pytest.MonkeyPatch, state: str, waits: bool
+) -> None:
+    monkeypatch.setattr(training_finish, "PACE", 0.2)
+    slept: list[float] = []
+    monkeypatch.setattr(training_finish.time, "sleep", slept.append)
     start(run, site, scripted_host)
     site.write_status(state="running", iteration=3)
     first = run("finished", wait=0)
-    site.write_status(state="running", iteration=4)
+    site.write_status(state=state, iteration=4)
+    slept.clear()
     assert run("finished", wait=600, seen=first["seen"])["status"]["iteration"] == 4
+    assert bool(slept) is waits
 
 
 @pytest.mark.parametrize(
