@@ -48,13 +48,18 @@ def worker_arguments(params: Mapping[str, Any], weights_path: str, out: str) -> 
     return line
 
 
+def all_files(tp: int, pp: int) -> List[str]:
+    """Return the files of a whole checkpoint, relative to it: every shard, and the tracker."""
+    return [shard_path(rank, stage, pp) for stage in range(pp) for rank in range(tp)] + [TRACKER]
+
+
 def check_shards(host: Host, directory: str, tp: int, pp: int) -> None:
     """Make sure that every shard and the tracker are there: upstream's lesson is that an exit status proves nothing."""
     found = {path for path, _ in host.walk_files(directory)}
-    expected = {shard_path(rank, stage, pp) for stage in range(pp) for rank in range(tp)} | {TRACKER}
-    if expected - found:
+    missing = sorted(set(all_files(tp, pp)) - found)
+    if missing:
         raise VerificationError(
-            f"The converter left {len(found)} files; missing: {', '.join(sorted(expected - found))}.",
+            f"The converter left {len(found)} files; missing: {', '.join(missing)}.",
             "Look at the worker's output; nothing was put in place.",
         )
 
@@ -123,6 +128,8 @@ def convert(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     work = Conversion(host, params, weights)
     inputs = desired_inputs(params, weights.fingerprint, work.engine)
     parents = {"weights": weights.fingerprint, **work.engine.parents}
-    outcome = converge_alone(host, work.store, inputs, work.build, parents, params["verify"], check_mode)
+    # Of a checkpoint that another host made, only the shards of its own ranks may have been brought here.
+    expected = all_files(params["tp"], params["pp"])
+    outcome = converge_alone(host, work.store, inputs, work.build, parents, params["verify"], check_mode, expected)
     outcome.values.update(inputs=inputs, parents=parents, engine=work.engine.name)
     return outcome

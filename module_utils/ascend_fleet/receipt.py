@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from .errors import FleetError, InputError
 from .host import Host
@@ -151,8 +151,11 @@ class Store:
         text = json.dumps(receipt.as_dict(), indent=1, sort_keys=True) + "\n"
         self.host.write_text(os.path.join(folder, RECEIPT), text)
 
-    def look(self, inputs: Mapping[str, Any], verify: str = "stat") -> Verdict:
-        """Compare what is there with what the inputs ask for."""
+    def look(self, inputs: Mapping[str, Any], verify: str = "stat", expected: Iterable[str] = ()) -> Verdict:
+        """Compare what is there with what the inputs ask for.
+
+        `expected` are paths that this host has to have: elsewhere a part of the same artifact may be all that is needed.
+        """
         name = fingerprint(inputs)
         if not self.host.is_dir(self.path(name)):
             return Verdict("absent")
@@ -160,6 +163,9 @@ class Store:
         if receipt is None or receipt.fingerprint != name:
             return Verdict("unsealed")
         differences = compare(self.host, self.path(name), receipt.outputs, verify)
+        never_here = set(expected) - set(receipt.outputs.files)
+        if never_here:
+            differences = replace(differences, missing=sorted({*differences.missing, *never_here}))
         if differences:
             return Verdict("damaged", differences, receipt)
         return Verdict("ok" if self.current() == name else "not-current", differences, receipt)
@@ -193,14 +199,15 @@ def converge(
     parents: Optional[Mapping[str, str]] = None,
     verify: str = "stat",
     check_mode: bool = False,
+    expected: Iterable[str] = (),
 ) -> Outcome:
-    """Bring about the artifact that the inputs ask for.
+    """Bring about the artifact that the inputs ask for, with all `expected` files of it.
 
     `build(directory, verdict)` makes the files in an empty directory and returns `made_with`; it is called only when the look
     found that something is to be done. The result carries `directory`, `found` and `artifact`, the receipt's summary (None when
     only predicted); not `path` and `state`, which Ansible itself overwrites with facts on a file.
     """
-    verdict = store.look(inputs, verify)
+    verdict = store.look(inputs, verify, expected)
     name = fingerprint(inputs)
     before = store.current_receipt()
     outcome = Outcome(

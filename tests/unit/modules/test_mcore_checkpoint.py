@@ -109,6 +109,13 @@ def break_shards(path: Path, how: str) -> tuple[str, ...]:
         (release / "mp_rank_01_000" / "model_optim_rng.pt").write_text("x")
         (release / "mp_rank_01_001" / "model_optim_rng.pt").unlink()
         return ("1_0", "1_1")
+    if how == "never brought here":
+        receipt = json.loads((path / "receipt.json").read_text())
+        for name in ("mp_rank_00_001", "mp_rank_01_001"):
+            (release / name / "model_optim_rng.pt").unlink()
+            del receipt["outputs"][f"release/{name}/model_optim_rng.pt"]
+        (path / "receipt.json").write_text(json.dumps(receipt))
+        return ("0_1", "1_1")
     # Of a shard that has the size and time of the receipt only the content can say that it is not whole.
     (release / "mp_rank_01_001" / "model_optim_rng.pt").unlink()
     silent = release / "mp_rank_00_000" / "model_optim_rng.pt"
@@ -118,7 +125,7 @@ def break_shards(path: Path, how: str) -> tuple[str, ...]:
     return ("0_0", "1_1")
 
 
-@pytest.mark.parametrize("how", ["lost", "shorter", "silent"])
+@pytest.mark.parametrize("how", ["lost", "shorter", "silent", "never brought here"])
 def test_only_damaged_shards_are_made_again(
     run_library: RunModule, scripted_host: ScriptedHost, root: Path, params: dict[str, object], how: str
 ) -> None:
