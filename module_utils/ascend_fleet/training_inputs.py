@@ -138,7 +138,7 @@ def find_node(plan: Mapping[str, Any], name: str) -> Node:
             rank = int(item["node_rank"])
             return Node(name, rank, plan["shards"].get(name, []), plan["writers"].get(name, []))
     names = ", ".join(item["name"] for item in plan["hosts"])
-    raise InputError(f"Host {name} is not in the run plan, which has {names}.", "Add it to the training hosts.")
+    raise InputError(f"Host {name} is not in the run plan, which has {names}.", "Add it to the group training.")
 
 
 def resolve(arguments: Sequence[str], work_root: str, names: Mapping[str, str]) -> List[str]:

@@ -260,6 +260,19 @@ def test_the_second_pass_refuses_what_does_not_fit_after_all(
     )
 
 
+@pytest.mark.parametrize(("hosts", "odd"), [(["npu-1"], "npu-2 is"), (["npu-2", "npu-3"], "npu-1, npu-3 are")])
+def test_hosts_of_the_run_outside_the_group_are_named(
+    tmp_path: Path, inventory: dict[str, Any], hosts: list[str], odd: str
+) -> None:
+    runner = run(tmp_path, PLAYBOOK, inventory, training_hosts=hosts)
+    assert runner.rc != 0
+    (result,) = results(
+        runner, "runner_on_failed", "Require the hosts of the run to be those of the group training"
+    ).values()
+    assert f"differ: {odd} in one of them only" in result["msg"].replace("\n", " ")
+    assert "training_hosts: \"{{ groups['training'] }}\"" in result["msg"]
+
+
 def test_a_host_that_failed_and_was_not_left_out_stops_the_run(
     tmp_path: Path, inventory: dict[str, Any], twice: Path
 ) -> None:
