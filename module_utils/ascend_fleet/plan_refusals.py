@@ -313,5 +313,5 @@ def refuse_index_cache(hosts: Sequence[PlanHost], sizes: Sizes, shared_storage: 
             f"On {', '.join(without)} no rank builds the dataset index: {per_host} NPUs per host are not a multiple of "
             f"TP {sizes.tp} and the hosts share no storage.",
             f"TP {either(around(sizes.tp, divisors(per_host)))}",
-            "Change training_tp, or keep the work root on shared storage and set run_plan_shared_storage.",
+            "Change training_tp.",
         )
