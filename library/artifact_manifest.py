@@ -21,7 +21,10 @@ options:
     type: path
     required: true
   expect:
-    description: V(model) demands a config.json, a tokenizer and weights as safetensors as well.
+    description:
+      - V(model) demands a config.json, a tokenizer and weights as safetensors as well.
+      - It leaves out what lies beside a model and changes by itself. That is everything whose name begins with a dot (a clone's C(.git),
+        the hub's C(.cache)), notes (C(*.md)) and licences.
     type: str
     choices: [files, model]
     default: files

@@ -14,6 +14,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from typing import Any, Dict, List, Optional, Sequence
 
 from .errors import InputError, ProblemsError
@@ -24,6 +25,9 @@ from .progress import progress_line
 from .receipt import RECEIPT, read_receipt
 from .serve import allowed_roots, is_below
 from .weights_check import file_problem, index_problems, model_problems
+
+# What lies beside a model and is none of it: notes, and the directories of git and of the hub's client, which change by themselves.
+BESIDE_A_MODEL = (".*", "*.md", "LICENSE*", "NOTICE*")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,13 @@ def show_manifest(host: Host, params: Dict[str, Any], check_mode: bool) -> Outco
     sure = Manifest.from_dict(params["known"])
     known = _known(host, params["cache_dir"], params["path"]) if params["verify"] == "stat" else Manifest({})
     known = Manifest({**known.files, **sure.files})
-    survey = survey_artifact(host, params["path"], known, params["seconds"] or math.inf)
+    survey = survey_artifact(
+        host,
+        params["path"],
+        known,
+        params["seconds"] or math.inf,
+        BESIDE_A_MODEL if params["expect"] == "model" else (),
+    )
     if survey.hashed and params["cache_dir"] and not check_mode:
         _keep(host, params["cache_dir"], params["path"], survey.manifest)
     if survey.left:
@@ -89,12 +99,16 @@ def _result(survey: Survey) -> Outcome:
     )
 
 
-def survey_artifact(host: Host, path: str, known: Manifest, seconds: float = math.inf) -> Survey:
+def survey_artifact(
+    host: Host, path: str, known: Manifest, seconds: float = math.inf, beside: Sequence[str] = ()
+) -> Survey:
     """Return files and empty directories of an artifact; a file whose size and time equal `known` keeps its hash.
+
+    What has a name that matches `beside`, or lies below such a directory, is no part of it.
 
     After `seconds` no further file is begun. Raises InputError (absent) or ProblemsError (all broken files, before any is hashed).
     """
-    found = _found(host, path)
+    found = _found(host, path, beside)
     root = path if found.kind == "directory" else os.path.dirname(path)
     listed = sorted(found.manifest.files.items())
     files = {
@@ -121,7 +135,7 @@ def _is_known(entry: FileEntry, old: Optional[FileEntry]) -> bool:
     return old is not None and (old.size, old.mtime_ns) == (entry.size, entry.mtime_ns)
 
 
-def _found(host: Host, path: str) -> Survey:
+def _found(host: Host, path: str, beside: Sequence[str]) -> Survey:
     """List what is at the path; sizes and times, no hashes yet."""
     found = host.stat(path)
     if found is None:
@@ -134,19 +148,22 @@ def _found(host: Host, path: str) -> Survey:
     files = {
         relative: FileEntry(stat.st_size, stat.st_mtime_ns, "")
         for relative, stat in host.walk_files(path)
-        if relative != RECEIPT
+        if relative != RECEIPT and not _is_beside(relative, beside)
     }
     if not files:
         raise InputError(
             f"{path} has no files.", "Check the path in the inventory, and that the source was brought to this host."
         )
-    return Survey(path, "directory", Manifest(files), _empty_directories(path))
+    return Survey(path, "directory", Manifest(files), _empty_directories(path, beside))
 
 
-def _empty_directories(root: str) -> List[str]:
-    return sorted(
-        os.path.relpath(folder, root) for folder, folders, names in os.walk(root) if not folders and not names
-    )
+def _empty_directories(root: str, beside: Sequence[str]) -> List[str]:
+    empty = (os.path.relpath(folder, root) for folder, folders, names in os.walk(root) if not folders and not names)
+    return sorted(relative for relative in empty if not _is_beside(relative, beside))
+
+
+def _is_beside(relative: str, beside: Sequence[str]) -> bool:
+    return any(fnmatch(part, pattern) for part in relative.split(os.sep) for pattern in beside)
 
 
 def _link_problem(path: str, roots: Sequence[str]) -> Optional[str]:

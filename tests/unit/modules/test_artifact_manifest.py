@@ -176,6 +176,22 @@ def test_a_link_out_of_the_directory_is_refused(source: Source) -> None:
     assert "link.txt is a link out of its directory" in refused["msg"]
 
 
+def test_what_lies_beside_a_model_is_no_part_of_it(source: Source) -> None:
+    from tests.unit.mirror.conftest import model_files
+
+    for name, data in model_files().items():
+        (source.root / name).parent.mkdir(exist_ok=True)
+        (source.root / name).write_bytes(data)
+    for name in (".git/index", ".cache/huggingface/x.lock", "README.md", "LICENSE", ".gitattributes"):
+        (source.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (source.root / name).write_text("changes by itself")
+    (source.root / ".git" / "refs").mkdir()
+    found = source.look(expect="model", allow_pickle=True)
+    assert set(found["manifest"]) == {*model_files(), "a.txt", "deep/b.bin"}
+    assert ".git/refs" not in found["directories"]
+    assert "README.md" in source.look()["manifest"], "of other artifacts every file counts"
+
+
 def test_a_directory_that_is_no_model_says_what_it_lacks(source: Source) -> None:
     refused = source.look(expect="model")
     assert refused.failed
