@@ -13,8 +13,10 @@ description:
     supervisors start together, stop together and outlive ssh and the controller.
   - The supervisors end a run at once when the checkpoint was not loaded, when the first loss is not the model's own, when the loss is not
     a number, and when a node fails or falls silent.
-  - A run that ended early is resumed from its last checkpoint that is complete on all hosts, if it holds optimizer state. A run that left
-    something is never given up for other inputs unless O(new_run) asks for it.
+  - A run that ended early is resumed from its last checkpoint of which every shard is whole on the host that saved it, if it holds
+    optimizer state. Weights that a host loads and another one saved are taken from C(resumed/) of the work root, where role pretraining
+    brings them. A run that left something is never given up for other inputs, or for another order of its hosts, unless O(new_run) asks
+    for it.
 author: ascend-fleet contributors (@ascend-fleet)
 extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify]
 options:
