@@ -41,11 +41,11 @@ SHARD = "mp_rank_00"
 WEIGHTS = f"{SHARD}/model_optim_rng.pt"
 
 
-@pytest.fixture
-def twins(tmp_path: Path) -> Iterator[tuple[Site, Site]]:
-    """Two hosts that load the same shard, with a distributed optimizer; the first writes it."""
+@pytest.fixture(params=[["--use-distributed-optimizer"], []], ids=["distributed optimizer", "plain"])
+def twins(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Site, Site]]:
+    """Two hosts that load the same shard; the first writes it."""
     placed: dict[str, Any] = {"shards": dict.fromkeys(SHARDS, [SHARD]), "writers": {"npu-a": [SHARD], "npu-b": []}}
-    options = ["--lr", "1e-3", "--use-distributed-optimizer"]
+    options = ["--lr", "1e-3", *request.param]
     made = [Site(tmp_path / name, name, options=options, **placed).make() for name in SHARDS]
     yield made[0], made[1]
     for site in made:
