@@ -22,7 +22,7 @@ STAGE = "resumed"
 
 
 def stage_of(fingerprint: str, iteration: int, source: str) -> str:
-    """Return the directory below the work root for what the host `source` gives. No two iterations share one: names are all alike."""
+    """Return the directory below the work root for what the host `source` gives; files of all iterations have the same names."""
     return os.path.join(STAGE, fingerprint, iteration_directory(iteration), source)
 
 

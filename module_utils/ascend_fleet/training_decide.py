@@ -35,7 +35,7 @@ def decide(looks: Sequence[Look], new_run: bool = False) -> Decision:
     states = {item.state for item in looks}
     moved = [] if states == {"finished"} else _moved(looks)
     if moved:
-        _refuse_other_order(looks, moved, new_run)
+        _refuse_moved(looks, moved, new_run)
     if states <= {"finished", "succeeded"} and not moved:
         return Decision("none", why="finished")
     if all(item.alive for item in looks):
@@ -66,29 +66,37 @@ def _same_inputs(looks: Sequence[Look]) -> None:
 
 
 def _moved(looks: Sequence[Look]) -> List[Look]:
-    """Return the hosts that have a part in this run under another order: they live in it, or their own rank is another one now.
+    """Return the hosts whose rank in this run was another one, and those that live in it while others of the plan do not take part.
 
     That a host which went away was replaced by another one moves nobody.
     """
-    return [item for item in looks if item.order and (item.alive or item.order[item.node_rank :][:1] != [item.host])]
+    incomplete = not all(item.alive for item in looks)
+    return [
+        item
+        for item in looks
+        if item.order and ((item.alive and incomplete) or item.order[item.node_rank :][:1] != [item.host])
+    ]
 
 
-def _refuse_other_order(looks: Sequence[Look], moved: Sequence[Look], new_run: bool) -> None:
-    """Refuse to start next to a living run, or over a saved one, whose hosts have other ranks: shards and ranks belong together."""
+def _refuse_moved(looks: Sequence[Look], moved: Sequence[Look], new_run: bool) -> None:
     first = next((item for item in moved if item.alive), moved[0])
-    planned = ", ".join(item.host for item in sorted(looks, key=lambda item: item.node_rank))
-    order = ", ".join(first.order)
-    if first.alive:
-        raise RefusedError(
-            f"This run goes on {first.host} with the hosts in the order {order}; the plan has {planned}.",
+    planned = [item.host for item in sorted(looks, key=lambda item: item.node_rank)]
+    if first.alive or (_holds_work(looks) and not new_run):
+        raise other_order(first.host, first.state, first.alive, first.order, planned)
+
+
+def other_order(host: str, state: str, alive: bool, order: Sequence[str], planned: Sequence[str]) -> RefusedError:
+    """Return why nothing starts next to a living run, or over a saved one, with other ranks: shards and ranks belong together."""
+    had, asked = ", ".join(order), ", ".join(planned)
+    if alive:
+        return RefusedError(
+            f"This run goes on {host} with the hosts in the order {had}; the plan has {asked}.",
             "Put training_hosts back in that order, or run playbooks/stop-training.yml first.",
         )
-    if _holds_work(looks) and not new_run:
-        raise RefusedError(
-            f"This run ({first.host} {first.state}) was made with the hosts in the order {order}, and it left something;"
-            f" the plan has {planned}.",
-            f"Put training_hosts back in that order, and it is resumed. {NEW_RUN}",
-        )
+    return RefusedError(
+        f"This run ({host} {state}) was made with the hosts in the order {had}, and it left something; the plan has {asked}.",
+        f"Put training_hosts back in that order, and it is resumed. {NEW_RUN}",
+    )
 
 
 def _holds_work(looks: Sequence[Look]) -> bool:

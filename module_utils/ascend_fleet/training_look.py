@@ -43,14 +43,11 @@ class Look:
     alive: bool = False
     attempt: int = 0
     start: int = 0
-    order: Sequence[str] = ()  # hosts by rank as the run's last start here had them, where the plan has another order
+    order: Sequence[str] = ()  # hosts by rank as the run's last start here had them, where the plan has others
     save: str = ""  # where checkpoints are saved
-    saved: Mapping[str, Sequence[str]] = field(
-        default_factory=dict
-    )  # iteration -> whole shards, of those that it writes
-    others: Mapping[str, Sequence[str]] = field(
-        default_factory=dict
-    )  # and of those that other hosts write, what can be loaded
+    # Iteration -> shards: whole ones that this host's ranks save, and loadable ones that the ranks of others do.
+    saved: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     needed: Sequence[str] = ()  # shards that this host's ranks load
     writes: Sequence[str] = ()  # shards that this host's ranks save
     resumable: bool = True  # its checkpoints hold optimizer state
@@ -72,7 +69,8 @@ def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
     """Look at this host's part of a run, under whatever rank the host was started last."""
     rank = own_rank(host, run.directory, run.node.name)
     part = read_part(host, run.directory, run.node.rank if rank is None else rank)
-    order = part.launch.get("nodes", [])
+    # Under its rank and another name this host was only renamed.
+    order = list(part.launch.get("nodes", [])) if rank is not None else []
     own, others = _shards(host, run)
     receipt_state, damage = sealed(host, params, run)
     state = receipt_state or part.state
@@ -85,7 +83,7 @@ def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
         part.alive,
         part.attempt,
         part.start,
-        order if list(order) != list(run.nodes) else [],
+        order if order != list(run.nodes) else [],
         run.save,
         own,
         others,
@@ -190,6 +188,7 @@ def run_in_use(host: Host, work_root: str, name: str) -> Dict[str, Any]:
         "state": "finished" if receipt else part.state,
         "alive": part.alive,
         "inputs": dict(receipt.inputs) if receipt else dict(part.launch.get("inputs", {})),
+        "order": list(part.launch.get("nodes", [])) if rank is not None else [],
         "progress": in_words(part.status),
         "holds_work": bool(receipt or part.alive or part.state == "succeeded" or _saved_something(host, directory)),
     }

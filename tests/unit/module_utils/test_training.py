@@ -154,6 +154,8 @@ def test_a_host_that_was_replaced_moves_nobody() -> None:
     assert decide([a, TWIN]).start == 10
     with pytest.raises(RefusedError, match="in the order a, z"):
         decide([at(a, "running"), TWIN])
+    renamed = [at(a, "running"), at(TWIN, "running")]
+    assert decide(renamed).action == "none"
 
 
 @pytest.mark.parametrize("kept", [{"saved": {"10": ["s0"]}}, {"others": {"10": ["s1"]}}])
