@@ -26,7 +26,8 @@ options:
       - V(finished) waits for up to O(wait) seconds for something new; once the run succeeded, it verifies what this host saved and leaves a
         receipt. The action plugin of the same name repeats the call until the end and shows the progress.
       - V(stopped) ends what trains on this host, and with it the run on all of its hosts.
-      - V(permitted) changes nothing. It fails where the plan would put another run out of use (arguments, sizes, sources) or has its hosts in another order; asked
+      - V(permitted) changes nothing. It fails where the plan would put another run out of use (arguments, sizes, sources), or has the
+        hosts of this run in another order; asked
         before the stages that prepare a run, it spares them where V(started) would refuse in the end.
     type: str
     choices: [permitted, started, finished, stopped]
