@@ -27,8 +27,8 @@ options:
         receipt. The action plugin of the same name repeats the call until the end and shows the progress.
       - V(stopped) ends what trains on this host, and with it the run on all of its hosts.
       - V(permitted) changes nothing. It fails where the plan would put another run out of use (arguments, sizes, sources), or has the
-        hosts of this run in another order; asked
-        before the stages that prepare a run, it spares them where V(started) would refuse in the end.
+        hosts of this run in another order; asked before the stages that prepare a run, it spares them where V(started) would refuse in
+        the end.
     type: str
     choices: [permitted, started, finished, stopped]
     default: started
