@@ -13,8 +13,10 @@ description:
     supervisors start together, stop together and outlive ssh and the controller.
   - The supervisors end a run at once when the checkpoint was not loaded, when the first loss is not the model's own, when the loss is not
     a number, and when a node fails or falls silent.
-  - A run that ended early is resumed from its last checkpoint that is complete on all hosts, if it holds optimizer state. A run that left
-    something is never given up for other inputs unless O(new_run) asks for it.
+  - A run that ended early is resumed from its last checkpoint of which every shard is whole on the host that saved it, if it holds
+    optimizer state. Weights that a host loads and another one saved are taken from C(resumed/) of the work root, where role pretraining
+    brings them. A run that left something is never given up for other inputs, or for another order of its hosts, unless O(new_run) asks
+    for it.
 author: ascend-fleet contributors (@ascend-fleet)
 extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify]
 options:
@@ -24,8 +26,9 @@ options:
       - V(finished) waits for up to O(wait) seconds for something new; once the run succeeded, it verifies what this host saved and leaves a
         receipt. The action plugin of the same name repeats the call until the end and shows the progress.
       - V(stopped) ends what trains on this host, and with it the run on all of its hosts.
-      - V(permitted) changes nothing. It fails where the arguments, sizes or sources of the plan would put another run out of use; asked
-        before the stages that prepare a run, it spares them where V(started) would refuse in the end.
+      - V(permitted) changes nothing. It fails where the plan would put another run out of use (arguments, sizes, sources), or has the
+        hosts of this run in another order; asked before the stages that prepare a run, it spares them where V(started) would refuse in
+        the end.
     type: str
     choices: [permitted, started, finished, stopped]
     default: started

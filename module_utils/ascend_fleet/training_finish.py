@@ -118,11 +118,22 @@ def _seal(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Receip
     store = Store(host, params["work_root"], STAGE)
     patterns = [f"{os.path.relpath(run.save, run.directory)}/*"] if _below(run) else []
     # Logs are kept and not vouched for: the supervisor's own last words come after this.
-    outputs = scan(host, run.directory, [*patterns, "launch.json"])
+    outputs = scan(host, run.directory, [*patterns, "launch.json"], ignore=_brought(host, run) if patterns else ())
     receipt = Receipt(STAGE, run.inputs, outputs, made_with(host, params, run, part), run.parents)
     store.write(receipt)
     store.make_current(run.fingerprint)
     return receipt
+
+
+def _brought(host: Host, run: Run) -> List[str]:
+    """Return patterns of shards here that other hosts wrote, brought to go on from: this host vouches for its own alone."""
+    folder = os.path.relpath(run.save, run.directory)
+    return [
+        os.path.join(folder, iteration, shard, "*")
+        for iteration in host.list_dir(run.save)
+        for shard in host.list_dir(os.path.join(run.save, iteration))
+        if shard.startswith("mp_rank_") and shard not in run.node.writes
+    ]
 
 
 def _remark(status: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from .chain import predecessor
 from .errors import FleetError, InputError
 from .host import Host
 from .receipt import RECEIPT, fingerprint, read_receipt
+from .training_saved import WEIGHTS
 
 STAGE = "run"
 WORLD = ("world_size", "nnodes", "nproc_per_node", "tp", "pp", "cp", "dp")
@@ -69,7 +70,7 @@ class Run:
     def files_of_a_shard(self) -> List[str]:
         """Names of the files that a saved shard consists of."""
         separate = self.saves_optimizer and "--use-distributed-optimizer" in self.arguments
-        return ["model_optim_rng.pt"] + (["distrib_optim.pt"] if separate else [])
+        return [WEIGHTS] + (["distrib_optim.pt"] if separate else [])
 
 
 def read_run(host: Host, work_root: str, plan: Mapping[str, Any], name: str) -> Run:

@@ -14,7 +14,7 @@ from .outcome import Outcome
 from .receipt import Store
 from .training_inputs import STAGE, Run, missing_stages, option, read_run
 from .training_ports import taken_ports
-from .training_saved import loadable, saved
+from .training_saved import WEIGHTS, loadable, saved
 from .training_status import Part, in_words, read_json, read_part
 
 SUPERVISOR = "supervise_training.py"
@@ -43,8 +43,14 @@ class Look:
     alive: bool = False
     attempt: int = 0
     start: int = 0
-    saved: Mapping[str, Sequence[str]] = field(default_factory=dict)  # iteration -> whole shards
+    order: Sequence[str] = ()  # hosts by rank as the run's last start here had them, where the plan has others
+    save: str = ""  # where checkpoints are saved
+    # Iteration -> shards: whole ones that this host's ranks save, and loadable ones that the ranks of others do.
+    saved: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     needed: Sequence[str] = ()  # shards that this host's ranks load
+    writes: Sequence[str] = ()  # shards that this host's ranks save
+    resumable: bool = True  # its checkpoints hold optimizer state
     problems: Sequence[str] = ()  # what stands against a start here
     damage: Sequence[str] = ()
     other: Mapping[str, Any] = field(default_factory=dict)  # another run that is in use here
@@ -60,8 +66,12 @@ class Look:
 
 
 def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
-    """Look at this host's part of a run."""
-    part = read_part(host, run.directory, run.node.rank)
+    """Look at this host's part of a run, under whatever rank the host was started last."""
+    rank = own_rank(host, run.directory, run.node.name)
+    part = read_part(host, run.directory, run.node.rank if rank is None else rank)
+    # Under its rank and another name this host was only renamed.
+    order = list(part.launch.get("nodes", [])) if rank is not None else []
+    own, others = _shards(host, run)
     receipt_state, damage = sealed(host, params, run)
     state = receipt_state or part.state
     found = Look(
@@ -73,13 +83,31 @@ def look(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[Look, Part]:
         part.alive,
         part.attempt,
         part.start,
-        {str(key): names for key, names in saved(host, run.save, run.files_of_a_shard).items()} if run.save else {},
+        order if order != list(run.nodes) else [],
+        run.save,
+        own,
+        others,
         run.node.shards,
+        run.node.writes,
+        run.saves_optimizer,
         [] if part.alive or state in ("finished", "damaged", "succeeded") else problems(host, params, run),
         damage,
         _other(host, params["work_root"], run),
     )
     return found, part
+
+
+def _shards(host: Host, run: Run) -> Tuple[Dict[str, List[str]], Dict[str, List[str]]]:
+    """Return iteration -> shards of a checkpoint here: those that this host wrote, whole, and those that others wrote, loadable.
+
+    Every rank loads the weights of its shard; the distributed optimizer's part is read by the rank that wrote it, which scatters it.
+    """
+    if not run.save:
+        return {}, {}
+    whole, loadable_here = (saved(host, run.save, files) for files in (run.files_of_a_shard, [WEIGHTS]))
+    own = {str(key): [name for name in names if name in run.node.writes] for key, names in whole.items()}
+    others = {str(key): [name for name in names if name not in run.node.writes] for key, names in loadable_here.items()}
+    return own, {key: names for key, names in others.items() if names}
 
 
 def sealed(host: Host, params: Mapping[str, Any], run: Run) -> Tuple[str, List[str]]:
@@ -160,6 +188,7 @@ def run_in_use(host: Host, work_root: str, name: str) -> Dict[str, Any]:
         "state": "finished" if receipt else part.state,
         "alive": part.alive,
         "inputs": dict(receipt.inputs) if receipt else dict(part.launch.get("inputs", {})),
+        "order": list(part.launch.get("nodes", [])) if rank is not None else [],
         "progress": in_words(part.status),
         "holds_work": bool(receipt or part.alive or part.state == "succeeded" or _saved_something(host, directory)),
     }
@@ -170,14 +199,19 @@ def _saved_something(host: Host, directory: str) -> bool:
 
 
 def own_rank(host: Host, directory: str, name: str) -> Optional[int]:
-    """Return the node rank that a host has in a run, from the launch files there; None where it has no part in it."""
+    """Return the node rank that a host has in a run, from the launch files there; None where it has no part in it.
+
+    Where it was started under several, the one that lives counts, else the last: the order of the hosts does not name a run.
+    """
+    found: List[Tuple[bool, int, int]] = []
     for file in host.list_dir(directory):
         if file.startswith("launch-") and file.endswith(".json"):
             launch = read_json(host, os.path.join(directory, file))
             rank = launch.get("node_rank")
             if isinstance(rank, int) and launch.get("nodes", [])[rank : rank + 1] == [name]:
-                return rank
-    return None
+                part = read_part(host, directory, rank)
+                found.append((part.alive, part.attempt, rank))
+    return max(found)[2] if found else None
 
 
 def job_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:

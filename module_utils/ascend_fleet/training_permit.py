@@ -12,7 +12,7 @@ from typing import Any, Dict, Mapping
 from .host import Host
 from .outcome import Outcome
 from .receipt import Store
-from .training_decide import refuse_superseding
+from .training_decide import other_order, refuse_superseding
 from .training_inputs import STAGE, planned_inputs
 from .training_look import run_in_use
 
@@ -23,12 +23,26 @@ def permit(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     store = Store(host, params["work_root"], STAGE)
     other = run_in_use(host, params["work_root"], params["host"])
     outcome = Outcome(values={"fingerprint": other.get("fingerprint"), "run_state": other.get("state", "absent")})
-    if not other or _part(other["inputs"], asked) == asked:
+    if not other:
+        return outcome
+    if _part(other["inputs"], asked) == asked:
+        _refuse_other_order(params, other)
         return outcome
     # A finished run is put in use again without being trained again, so nothing is lost by asking for it.
     if other["alive"] or not _finished(store, asked):
         refuse_superseding(params["host"], {**other, "inputs": _part(other["inputs"], asked)}, asked, params["new_run"])
     return outcome
+
+
+def _refuse_other_order(params: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuse what state started would: to go on with, or over, a run in which this host has another rank."""
+    planned = [item["name"] for item in sorted(params["plan"]["hosts"], key=lambda item: int(item["node_rank"]))]
+    order, name = other["order"], params["host"]
+    same = not order or name not in planned or order.index(name) == planned.index(name)
+    if same or other["state"] == "finished":
+        return
+    if other["alive"] or (other["holds_work"] and not params["new_run"]):
+        raise other_order(name, other["state"], other["alive"], order, planned)
 
 
 def _finished(store: Store, asked: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence
 from .host import Host
 
 TRACKER = "latest_checkpointed_iteration.txt"
+WEIGHTS = "model_optim_rng.pt"  # the file of a shard that every rank loads
 _ITERATION = re.compile(r"^iter_(\d{7,})$")
 _PICKLE = b"\x80"  # first byte of what torch wrote before it wrote zip archives
 
@@ -40,7 +41,7 @@ def loadable(host: Host, directory: str, shards: Sequence[str]) -> List[str]:
     if tracker != "release" and not tracker.isdigit():
         return [f"{os.path.join(directory, TRACKER)} names {tracker!r}, which is no iteration"]
     folder = "release" if tracker == "release" else iteration_directory(int(tracker))
-    paths = [os.path.join(directory, folder, shard, "model_optim_rng.pt") for shard in shards]
+    paths = [os.path.join(directory, folder, shard, WEIGHTS) for shard in shards]
     return [f"{path} is absent or not whole" for path in paths if not whole(host, path)]
 
 
@@ -78,13 +79,22 @@ def whole(host: Host, path: str) -> bool:
         return False
 
 
-def complete_everywhere(
-    saved_by_host: Mapping[str, Mapping[int, Sequence[str]]], needed_by_host: Mapping[str, Sequence[str]]
+def complete_over_writers(
+    saved_by_host: Mapping[str, Mapping[int, Sequence[str]]],
+    written_by_host: Mapping[str, Sequence[str]],
+    needed_by_host: Mapping[str, Sequence[str]],
 ) -> Optional[int]:
-    """Return the last iteration of which every host has every shard that its ranks load; None where there is none."""
+    """Return the last iteration of which every shard that is loaded anywhere is whole on the host that writes it; None where none is.
+
+    With data parallelism only one of the hosts that load a shard writes it; the others can get it from there.
+    """
+    needed = set().union(*needed_by_host.values())
     iterations = [
         iteration
         for iteration in set().union(*(set(item) for item in saved_by_host.values()))
-        if all(set(needed_by_host[host]) <= set(item.get(iteration, ())) for host, item in saved_by_host.items())
+        if needed
+        <= set().union(
+            *(set(item.get(iteration, ())) & set(written_by_host[host]) for host, item in saved_by_host.items())
+        )
     ]
     return max(iterations) if iterations else None

@@ -14,6 +14,7 @@ from .errors import FleetError, last_lines
 from .host import Container, Host
 from .outcome import Outcome
 from .receipt import Store
+from .training_bring import drop_later, forget, lacking, put_in_place
 from .training_decide import Decision, decide
 from .training_inputs import STAGE, Run, missing_stages, read_run, resumed
 from .training_look import SUPERVISOR, Look, look
@@ -34,12 +35,19 @@ def start(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     run = read_run(host, params["work_root"], params["plan"], params["host"])
     own, part = look(host, params, run)
     looks = [own if item["host"] == own.host else Look.from_dict(item) for item in params["fleet"]] or [own]
-    decision = decide(looks, params["new_run"], run.saves_optimizer)
+    decision = decide(looks, params["new_run"])
+    sources = lacking(looks, decision).get(own.host, {})
     outcome = _outcome(run, own, part, decision)
+    outcome.actions += [
+        f"run {run.fingerprint}: {', '.join(sources[name])} as {name} saved them" for name in sorted(sources)
+    ]
     if not outcome.changed or check_mode:
         return outcome
     store = Store(host, params["work_root"], STAGE)
     if decision.action != "none":
+        if decision.start:
+            drop_later(host, params["work_root"], run, decision.start, own.others)
+            put_in_place(host, params["work_root"], run, decision.start, sources)
         _launch(host, params, run, decision)
         outcome.values.update(_sign_of_life(host, params, run, decision))
     store.make_current(run.fingerprint)
@@ -80,6 +88,7 @@ def _outcome(run: Run, own: Look, part: Part, decision: Decision) -> Outcome:
 def _launch(host: Host, params: Mapping[str, Any], run: Run, decision: Decision) -> None:
     if decision.aside:
         _move_aside(host, run.directory, decision.attempt - 1)
+        forget(host, params["work_root"], run)
     host.make_dirs(os.path.join(run.directory, "logs"))
     host.remove(os.path.join(run.directory, STOP_FILE))
     if decision.start:

@@ -10,17 +10,24 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.ascend_fleet.errors import ProblemsError, RefusedError
 from ansible.module_utils.ascend_fleet.host import Host
+from ansible.module_utils.ascend_fleet.training_bring import lacking, parcels
 from ansible.module_utils.ascend_fleet.training_decide import decide
 from ansible.module_utils.ascend_fleet.training_inputs import differing, option, resolve, resumed
 from ansible.module_utils.ascend_fleet.training_look import Look
 from ansible.module_utils.ascend_fleet.training_ports import listening_inodes, taken_ports
-from ansible.module_utils.ascend_fleet.training_saved import complete_everywhere, loadable, saved, whole, write_tracker
+from ansible.module_utils.ascend_fleet.training_saved import (
+    complete_over_writers,
+    loadable,
+    saved,
+    whole,
+    write_tracker,
+)
 from ansible.module_utils.ascend_fleet.training_status import duration, in_words, is_locked
 from hypothesis import given
 from hypothesis import strategies as st
 
-A = Look("a", 0, "absent", "f", {"lr": 1}, needed=["s0"])
-B = Look("b", 1, "absent", "f", {"lr": 1}, needed=["s1"])
+A = Look("a", 0, "absent", "f", {"lr": 1}, needed=["s0"], writes=["s0"])
+B = Look("b", 1, "absent", "f", {"lr": 1}, needed=["s1"], writes=["s1"])
 
 
 def at(look: Look, state: str, **changes: object) -> Look:
@@ -55,15 +62,112 @@ def test_it_resumes_where_all_hosts_have_everything() -> None:
     assert (found.action, found.start, found.attempt) == ("resume", 20, 3)
 
 
-def test_a_shard_on_the_wrong_host_is_named() -> None:
-    a = at(A, "failed", saved={"10": ["s0", "s1"]})
+def test_a_shard_that_its_writer_lacks_is_named_wherever_else_it_is() -> None:
+    a = at(A, "failed", saved={"10": ["s0"]}, others={"10": ["s1"]})
     with pytest.raises(RefusedError, match="of iteration 10: b lacks s1"):
         decide([a, at(B, "failed")])
     assert decide([a, at(B, "failed")], new_run=True).aside
 
 
+# Data parallelism over a, b and c: all load s0, a writes it.
+TWINS = [Look(name, rank, "absent", "f", {"lr": 1}, needed=["s0"]) for rank, name in enumerate("abc")]
+WRITER, TWIN, LATE = replace(TWINS[0], writes=["s0"], save="/a/run/f/checkpoints"), TWINS[1], TWINS[2]
+
+
+def test_a_run_with_data_parallelism_is_resumed_over_its_writers() -> None:
+    looks = [at(WRITER, "failed", saved={"10": ["s0"]}), at(TWIN, "failed"), at(LATE, "failed", others={"10": ["s0"]})]
+    found = decide(looks)
+    assert (found.action, found.start) == ("resume", 10)
+    assert lacking(looks, found) == {"b": {"a": ["s0"]}}
+    (parcel,) = parcels([item.as_dict() for item in looks], False)["b"]
+    assert parcel == {
+        "from": "a",
+        "source": "/a/run/f/checkpoints/iter_0000010",
+        "stage": "resumed/f/iter_0000010/a",
+        "patterns": ["s0/model_optim_rng.pt"],
+    }
+
+
+def test_who_joins_a_resumed_run_gets_the_shards_as_well() -> None:
+    looks = [at(WRITER, "starting", start=10, saved={"10": ["s0"]}), at(TWIN, "failed"), at(LATE, "starting", start=10)]
+    looks[2] = replace(looks[2], others={"10": ["s0"]})
+    assert lacking(looks, decide(looks)) == {"b": {"a": ["s0"]}}
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [],
+        [WRITER, TWIN],
+        [at(WRITER, "running", saved={"10": ["s0"]}), at(TWIN, "running")],
+        [at(WRITER, "failed", saved={"10": ["s0"]}), at(TWIN, "failed", others={"10": ["s0"]})],
+        [at(WRITER, "failed"), at(TWIN, "failed", others={"10": ["s0"]})],
+        [at(WRITER, "failed", saved={"10": ["s0"]}), at(TWIN, "failed", problems=["no container"])],
+    ],
+    ids=["none", "start", "runs", "all there", "writer lost it", "problem"],
+)
+def test_nothing_travels_where_nothing_is_lacking_or_nothing_starts(looks: list[Look]) -> None:
+    assert parcels([item.as_dict() for item in looks], False) == {}
+
+
+def test_a_copy_is_not_started_over_when_the_writer_lost_its_own() -> None:
+    with pytest.raises(RefusedError, match="of iteration 10: a lacks s0"):
+        decide([WRITER, at(TWIN, "failed", others={"10": ["s0"]})])
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_run_that_lives_in_another_order_is_never_joined(state: str) -> None:
+    a, b = at(A, state, order=["b", "a"]), at(B, state, order=["b", "a"])
+    for looks in ([a, b], [a, B], [A, b]):
+        for new_run in (False, True):
+            with pytest.raises(RefusedError, match="in the order b, a; the plan has a, b") as caught:
+                decide(looks, new_run)
+            assert "stop-training.yml" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        ("failed", {"saved": {"10": ["s0"]}}),
+        ("crashed", {"others": {"10": ["s1"]}}),
+        ("succeeded", {}),
+    ],
+)
+def test_what_was_made_in_another_order_is_not_started_over(state: str, kept: dict[str, object]) -> None:
+    looks = [at(A, state, order=["b", "a"], **kept), at(B, state, order=["b", "a"])]
+    with pytest.raises(RefusedError, match=f"a {state}.* in the order b, a.* the plan has a, b") as caught:
+        decide(looks)
+    assert "Put training_hosts back in that order" in caught.value.remedy
+    assert "pretraining_new_run: true" in caught.value.remedy
+    found = decide(looks, new_run=True)
+    assert (found.action, found.aside, found.attempt) == ("start", True, 2)
+
+
+def test_another_order_of_nothing_is_nobodys_loss() -> None:
+    looks = [at(A, "failed", order=["b", "a"]), at(B, "failed", order=["b", "a"])]
+    assert (decide(looks).action, decide(looks).attempt) == ("start", 2)
+    assert decide([at(item, "finished", order=["b", "a"]) for item in (A, B)]).action == "none"
+
+
+def test_a_host_that_was_replaced_moves_nobody() -> None:
+    a = at(WRITER, "failed", saved={"10": ["s0"]}, order=["a", "z"])
+    assert decide([a, TWIN]).start == 10
+    with pytest.raises(RefusedError, match="in the order a, z"):
+        decide([at(a, "running"), TWIN])
+    renamed = [at(a, "running"), at(TWIN, "running")]
+    assert decide(renamed).action == "none"
+
+
+@pytest.mark.parametrize("kept", [{"saved": {"10": ["s0"]}}, {"others": {"10": ["s1"]}}])
+def test_what_is_saved_is_never_started_over_although_nobody_knows_of_a_start(kept: dict[str, object]) -> None:
+    looks = [replace(A, **kept), B]  # type: ignore[arg-type]
+    with pytest.raises(RefusedError, match="no checkpoint is complete"):
+        decide(looks)
+    assert decide(looks, new_run=True).aside
+
+
 def test_nothing_saved_starts_anew_even_where_it_could_not_be_resumed() -> None:
-    found = decide([at(A, "failed"), at(B, "failed", saved={"10": []})], can_resume=False)
+    found = decide([at(A, "failed", resumable=False), at(B, "failed", resumable=False, saved={"10": []})])
     assert (found.action, found.aside) == ("start", False)
 
 
@@ -172,9 +276,12 @@ def test_a_shard_needs_all_of_its_files(tmp_path: Path) -> None:
 
 def test_the_last_iteration_that_all_can_load() -> None:
     both = {"a": {10: ["s0", "s9"], 20: ["s0"]}, "b": {10: ["s1"], 20: []}}
-    assert complete_everywhere(both, {"a": ["s0"], "b": ["s1"]}) == 10
-    assert complete_everywhere(both, {"a": ["s0"], "b": ["s2"]}) is None
-    assert complete_everywhere({"a": {}}, {"a": ["s0"]}) is None
+    own = {"a": ["s0"], "b": ["s1"]}
+    assert complete_over_writers(both, own, own) == 10
+    assert complete_over_writers(both, own, {"a": ["s0"], "b": ["s0"]}) == 20
+    assert complete_over_writers(both, own, {"a": ["s0"], "b": ["s2"]}) is None
+    assert complete_over_writers(both, own, {"a": ["s9"], "b": ["s1"]}) is None, "a copy that nobody vouches for"
+    assert complete_over_writers({"a": {}}, own, {"a": ["s0"]}) is None
 
 
 def test_what_can_be_loaded(tmp_path: Path) -> None:

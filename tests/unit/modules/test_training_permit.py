@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,31 @@ def test_a_run_that_goes_on_is_refused_whatever_is_asked(ask: Any, site: Site) -
     site.release()
     assert refused.failed
     assert "stop-training.yml" in refused["remedy"]
+
+
+@pytest.mark.parametrize(("alive", "text"), [(True, "This run goes on npu-a"), (False, "This run (npu-a crashed)")])
+def test_another_order_of_the_hosts_is_refused_before_anything_is_prepared(
+    ask: Any, site: Site, alive: bool, text: str
+) -> None:
+    name = finish(site)
+    folder = site.root / "run" / name
+    inputs = json.loads((folder / "receipt.json").read_text())["inputs"]
+    (folder / "receipt.json").unlink()
+    launch = {"attempt": 1, "node_rank": 0, "nodes": ["npu-a", "npu-b"], "inputs": inputs}
+    (folder / "launch-0.json").write_text(json.dumps(launch))
+    site.write_status(folder, alive=alive, state="running", iteration=3)
+    site.save(2)
+    assert not ask().failed
+    site.order = ["npu-b", "npu-a"]
+    refused, anew = ask(), ask(new_run=True)
+    site.release()
+    assert text in refused["msg"]
+    assert "in the order npu-a, npu-b" in refused["msg"]
+    assert anew.failed is alive
+
+
+def test_another_order_of_a_finished_run_is_no_matter(ask: Any, site: Site) -> None:
+    folder = site.root / "run" / finish(site)
+    (folder / "launch-0.json").write_text('{"attempt": 1, "node_rank": 0, "nodes": ["npu-a", "npu-b"]}')
+    site.order = ["npu-b", "npu-a"]
+    assert not ask().failed

@@ -37,6 +37,9 @@ class Site:
     iterations: int = 20
     options: list[str] = field(default_factory=lambda: ["--lr", "1e-3"])
     locks: list[int] = field(default_factory=list)
+    shards: dict[str, list[str]] = field(default_factory=lambda: SHARDS)  # that a host's ranks load
+    writers: dict[str, list[str]] = field(default_factory=lambda: SHARDS)
+    order: list[str] = field(default_factory=lambda: list(SHARDS))
 
     def make(self) -> Site:
         for stage, inputs in (("weights", {"w": 1}), ("dataset", {"d": 1}), ("checkpoint", {"c": 1})):
@@ -59,7 +62,7 @@ class Site:
         folder = Path(directory)
         if ".partial" in folder.name and folder.parent.name == "checkpoint":
             (folder / "latest_checkpointed_iteration.txt").write_text("release")
-            for shard in SHARDS[self.name]:
+            for shard in self.shards[self.name]:
                 write_archive(folder / "release" / shard / "model_optim_rng.pt")
         for ending in ("bin", "idx"):
             (folder / f"lab_text_document.{ending}").write_text("x")
@@ -67,7 +70,7 @@ class Site:
 
     @property
     def rank(self) -> int:
-        return list(SHARDS).index(self.name)
+        return self.order.index(self.name)
 
     def plan(self) -> dict[str, Any]:
         root = str(self.root)
@@ -81,14 +84,14 @@ class Site:
             **dict.fromkeys(("nnodes", "nproc_per_node", "tp", "pp"), 2),
             **dict.fromkeys(("cp", "dp"), 1),
             "world_size": 4,
-            "hosts": [{"name": name, "node_rank": rank} for rank, name in enumerate(SHARDS)],
-            "shards": SHARDS,
-            "writers": SHARDS,
+            "hosts": [{"name": name, "node_rank": rank} for rank, name in enumerate(self.order)],
+            "shards": self.shards,
+            "writers": self.writers,
             "training_arguments": arguments,
-            "environment": {name: {"NODE_RANK": str(rank)} for rank, name in enumerate(SHARDS)},
+            "environment": {name: {"NODE_RANK": str(rank)} for rank, name in enumerate(self.order)},
             "launch": {
                 "script": "pretrain_gpt.py",
-                "arguments": {name: [*launcher, str(rank)] for rank, name in enumerate(SHARDS)},
+                "arguments": {name: [*launcher, str(rank)] for rank, name in enumerate(self.order)},
                 "master_addr": "10.0.0.1",
                 "master_port": 61234,
             },
@@ -148,7 +151,7 @@ class Site:
     def save(self, iteration: int, shards: list[str] | None = None) -> None:
         """Write what the ranks of this host save."""
         folder = self.directory / "checkpoints"
-        for shard in SHARDS[self.name] if shards is None else shards:
+        for shard in self.writers[self.name] if shards is None else shards:
             write_archive(folder / f"iter_{iteration:07d}" / shard / "model_optim_rng.pt")
         if self.rank == 0:
             (folder / "latest_checkpointed_iteration.txt").write_text(str(iteration))

@@ -127,3 +127,13 @@ def test_the_status_line() -> None:
     assert text == "npu-a            0123456789abcdef  failed: iteration 3 of 9  (It broke.)"
     nothing = {"fingerprint": None, "progress": "absent", "status": {}}
     assert line({"inventory_hostname": "npu-b", "show_status_found": nothing}).split() == ["npu-b", "-", "absent"]
+
+
+def test_parcels_need_the_looks_of_all_hosts() -> None:
+    parcels = load("filter/training_parcels.py").FilterModule().filters()["training_parcels"]
+    writer = {"host": "a", "node_rank": 0, "state": "failed", "fingerprint": "f", "inputs": {}, "attempt": 1}
+    writer |= {"needed": ["s0"], "writes": ["s0"], "saved": {"10": ["s0"]}, "save": "/a"}
+    other = {**writer, "host": "b", "node_rank": 1, "writes": [], "saved": {}}
+    (parcel,) = parcels([writer, other], False)["b"]
+    assert (parcel["from"], parcel["source"]) == ("a", "/a/iter_0000010")
+    assert parcels([writer, None], False) == parcels([None, None], False) == parcels([], False) == {}
