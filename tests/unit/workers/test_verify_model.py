@@ -48,10 +48,13 @@ def test_good_model_by_structure_alone(golden: Path, capsys: pytest.CaptureFixtu
 def test_model_larger_than_memory_is_checked_by_structure(
     golden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify_model, "available_memory", lambda: 1000)
+    monkeypatch.setattr("_memory.available_memory", lambda: 1000)
     result = run(golden / "tiny_hf", capsys)
-    assert result["device"] == "meta"
-    assert "does not fit" in result["warnings"][0]
+    assert (result["device"], result["logits"]) == ("meta", None)
+    assert "does not fit" in result["warnings"][1]
+    refused = run(golden / "tiny_hf", capsys, "--device", "cpu", code=1)
+    assert "on cpu, 0.0 MiB are free" in refused["error"]
+    assert "model_weights_device" in refused["remedy"]
 
 
 def change(model: Path, edit: Any) -> None:
