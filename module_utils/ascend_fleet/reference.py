@@ -9,13 +9,24 @@ import time
 from typing import Any, Dict, List, Mapping
 
 from .chain import predecessor, prediction
-from .container_worker import call_worker
+from .container_worker import call_worker, on_own_npus
+from .errors import FleetError
 from .host import Container, Host
 from .outcome import Outcome
-from .receipt import Store, Verdict, converge
+from .receipt import Store, Verdict, converge, fingerprint
 
 STAGE = "reference"
 WORKER = "reference_loss.py"
+# What cuts samples at the ends of documents; upstream's attention follows the first, and by flash attention alone.
+CUTS = ("--reset-position-ids", "--reset-attention-mask")
+NOT_EXACT = (
+    "--reset-attention-mask without --reset-position-ids, or without --use-flash-attn: which documents see each other is the trainer's "
+    "own matter, so the first loss is compared only coarsely"
+)
+
+
+class NotComputedError(FleetError):
+    """No device has room for the model; the remedy says what to do."""
 
 
 def desired_inputs(params: Mapping[str, Any], weights: str, dataset: str) -> Dict[str, Any]:
@@ -32,8 +43,14 @@ def desired_inputs(params: Mapping[str, Any], weights: str, dataset: str) -> Dic
         },
         "padded_vocab": plan["model"]["padded_vocab"],
         "eod_mask_loss": "--eod-mask-loss" in plan["training_arguments"],
+        "documents_alone": any(name in plan["training_arguments"] for name in CUTS),
         "samples": params["samples"],
     }
+
+
+def cuts_as_computed(arguments: List[str]) -> bool:
+    """Return whether the trainer computes samples as the worker does: whole, or each document by itself."""
+    return not any(name in arguments for name in CUTS) or {CUTS[0], "--use-flash-attn"} <= set(arguments)
 
 
 def worker_arguments(inputs: Mapping[str, Any], weights: str, dataset: str, device: str) -> List[str]:
@@ -44,6 +61,7 @@ def worker_arguments(inputs: Mapping[str, Any], weights: str, dataset: str, devi
     line += ["--seed", str(inputs["seed"]), "--split", str(inputs["split"])]
     line += ["--padded-vocab-size", str(inputs["padded_vocab"]), "--device", device]
     line += ["--eod-mask-loss"] if inputs["eod_mask_loss"] else []
+    line += ["--documents-alone"] if inputs["documents_alone"] else []
     return line + (["--samples", str(inputs["samples"])] if inputs["samples"] else [])
 
 
@@ -53,7 +71,7 @@ def reference(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     if check_mode:
         predicted = prediction(host, root, STAGE, ["weights", "dataset"])
         if predicted is not None:
-            predicted.values.update(loss=None, exact=True)
+            predicted.values.update(loss=None, exact=True, remarks=[])
             return predicted
     parents = {stage: predecessor(host, root, stage).fingerprint for stage in ("weights", "dataset")}
     inputs = desired_inputs(params, parents["weights"], parents["dataset"])
@@ -62,12 +80,28 @@ def reference(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     def build(directory: str, verdict: Verdict) -> Mapping[str, Any]:
         started = time.time()
         places = [Store(host, root, stage).path(name) for stage, name in sorted(parents.items(), reverse=True)]
-        answer = call_worker(container, root, WORKER, worker_arguments(inputs, places[0], places[1], params["device"]))
+        line = worker_arguments(inputs, places[0], places[1], params["device"])
+        answer = call_worker(container, root, WORKER, line, env=on_own_npus(params))
+        if answer["loss"] is None:
+            raise NotComputedError("; ".join(answer["warnings"]))
         host.write_text(os.path.join(directory, "reference.json"), json.dumps(answer, indent=1, sort_keys=True) + "\n")
         return {"container": params["container"], "wall_seconds": round(time.time() - started, 1), **answer}
 
-    outcome = converge(Store(host, root, STAGE), inputs, build, parents, params["verify"], check_mode)
+    store = Store(host, root, STAGE)
+    try:
+        outcome = converge(store, inputs, build, parents, params["verify"], check_mode)
+    except NotComputedError as error:
+        # No receipt: how much memory is free is a matter of the moment, and the next run asks again.
+        return _not_computed(store, inputs, error)
     made = (outcome.values["artifact"] or {}).get("made_with", {})
+    same = cuts_as_computed(params["plan"]["training_arguments"])
     outcome.values["loss"] = made.get("loss")
-    outcome.values["exact"] = bool(made.get("complete", True))
+    outcome.values["exact"] = bool(made.get("complete", True)) and same
+    outcome.values["remarks"] = [*made.get("warnings", []), *([] if same else [NOT_EXACT])]
     return outcome
+
+
+def _not_computed(store: Store, inputs: Mapping[str, Any], error: NotComputedError) -> Outcome:
+    name = fingerprint(inputs)
+    values = {"fingerprint": name, "directory": store.path(name), "found": "absent", "artifact": None}
+    return Outcome(values={**values, "loss": None, "exact": False, "remarks": [error.message]})
