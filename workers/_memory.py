@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Generic, List, Optional, TypeVar
 import torch
 from _common import WorkerError
 from _cross_entropy import ROWS
-from _model import Device, first_line, out_of_memory
+from _model import Device, choose_device, first_line, out_of_memory
 from _safetensors import read_header
 
 T = TypeVar("T")
@@ -78,6 +78,12 @@ def _work(config: Any, element: int, tokens: int) -> int:
     layer = rows * (4 * hidden + 3 * figure("intermediate_size")) * element
     logits = 3 * FLOAT32 * rows * figure("vocab_size")
     return scores + kept + repeated + layer + logits
+
+
+def device_with_need(wanted: str, need: Need) -> Device:
+    """Choose as `choose_device`, but touch no NPU where main memory has no room for the way there: it may be training."""
+    memory = available_memory()
+    return choose_device("cpu" if wanted == "auto" and memory is not None and memory < need.loading else wanted)
 
 
 def first_with_room(wanted: str, device: Device, need: Need, work: Callable[[str], T], remedy: str) -> Done[T]:

@@ -26,7 +26,8 @@ class Device:
 
 
 def choose_device(wanted: str) -> Device:
-    """``auto`` takes an NPU when torch_npu offers one, else the CPU. An NPU that fails is an error, not a fallback."""
+    """``auto`` takes an NPU when torch_npu offers one, else the CPU. An NPU that fails is an error, not a fallback;
+    one that is full is no failure."""
     if wanted in ("cpu", "meta"):
         return Device(wanted, 0, [])
     npus = _count_npus(wanted == "npu")
@@ -41,6 +42,8 @@ def choose_device(wanted: str) -> Device:
         text = str(error).splitlines()[0]
         if NO_SUCH_TYPE in text and wanted == "auto":
             return Device("cpu", npus, [f"torch_npu offers {npus} NPU(s) but computes on the CPU"])
+        if out_of_memory(error) and wanted == "auto":
+            return Device("cpu", npus, [f"NPU 0 has no memory left: {text}"])
         raise WorkerError(
             f"NPU 0 cannot be used: {text}", "Look up the code with the driver's log; free the NPU."
         ) from error

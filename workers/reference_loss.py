@@ -22,8 +22,8 @@ import torch
 from _common import Progress, WorkerError, run, warn
 from _cross_entropy import Masking, SampleLoss, logged_loss, sample_loss
 from _indexed import PairReader
-from _memory import FLOAT32, first_with_room, model_need
-from _model import choose_device, load_config, load_model
+from _memory import FLOAT32, device_with_need, first_with_room, model_need
+from _model import load_config, load_model
 from _samples import SampleOrder, Sampling
 from _tokenizer import Tokenizer
 
@@ -49,8 +49,8 @@ def reference_loss(options: argparse.Namespace) -> Dict[str, Any]:
     batch = list(order.batch(options.skip_batches * options.global_batch_size, count))
     config = load_config(options.model, False)
     _check_vocabulary(options, batch, config.vocab_size)
-    device = choose_device(options.device)
     need = model_need(options.model, config, FLOAT32, options.seq_length)
+    device = device_with_need(options.device, need)
     done = first_with_room(options.device, device, need, lambda place: _losses(options, batch, config, place), REMEDY)
     warnings = [*device.warnings, *done.remarks, *_consequence(done.place, bool(done.remarks), count)]
     for warning in warnings:

@@ -52,6 +52,17 @@ def test_auto_takes_the_first_place_with_room(
     assert (done.result, done.place, len(done.remarks)) == (place and f"on {place}", place, remarks)
 
 
+@pytest.mark.parametrize(("wanted", "memory", "asked"), [("auto", 5, "cpu"), ("auto", 20, "auto"), ("npu", 5, "npu")])
+def test_an_npu_that_cannot_be_filled_is_not_touched(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, memory: int, asked: str
+) -> None:
+    free(monkeypatch, 20 * GIB, memory * GIB)
+    chosen: list[str] = []
+    monkeypatch.setattr(_memory, "choose_device", lambda name: chosen.append(name) or CPU)
+    assert _memory.device_with_need(wanted, NEED) is CPU
+    assert chosen == [asked]
+
+
 def test_an_estimate_that_was_too_low_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 20 * GIB, 20 * GIB)
     tried: list[str] = []

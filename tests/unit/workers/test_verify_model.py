@@ -145,6 +145,14 @@ def test_npu_that_fails_is_no_reason_to_take_the_cpu(monkeypatch: pytest.MonkeyP
         _model.choose_device("auto")
 
 
+def test_npu_that_is_full_leaves_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npu(monkeypatch, 1, "NPU out of memory. Tried to allocate 2.00 MiB")
+    device = _model.choose_device("auto")
+    assert (device.name, len(device.warnings)) == ("cpu", 1)
+    with pytest.raises(_model.WorkerError, match="out of memory"):
+        _model.choose_device("npu")
+
+
 def test_npu_that_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_npu(monkeypatch, 0)
     assert _model.choose_device("auto").name == "cpu"
