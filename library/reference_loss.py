@@ -9,7 +9,7 @@ module: reference_loss
 short_description: Compute the loss that the first iteration of a training run must log
 description:
   - Runs C(workers/reference_loss.py) in the training container. It finds out which samples Megatron puts into the first global batch and
-    computes the loss of the Hugging Face model on exactly these; where positions start anew with each document, of each by itself.
+    computes the loss of the Hugging Face model on exactly these; where samples are packed, of each document by itself.
   - A run that logs another first loss did not start from these weights, or reads other data.
   - The answer is kept under V(reference/) of the work root and computed again only when something that decides about it changed.
 author: ascend-fleet contributors (@ascend-fleet)

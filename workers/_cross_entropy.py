@@ -17,7 +17,7 @@ ROWS = 512  # positions whose attention scores and logits are held at one time
 class Masking:
     """``pad``: id whose labels do not count and which is fed as id 0, as Megatron's dataset does; None for no such id.
     ``eod``: id at whose positions the loss does not count (--eod-mask-loss), or None.
-    ``ends``: id after which a document ends that is computed by itself (--reset-position-ids), or None."""
+    ``ends``: id after which a document ends that is computed by itself (packed samples), or None."""
 
     pad: Optional[int]
     eod: Optional[int]

@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--skip-batches", type=int, default=0, metavar="N", help="take batch N + 1 instead of the first")
     top.add_argument("--padded-vocab-size", type=int, metavar="N", help="rows of the trained embedding, when padded")
     top.add_argument("--eod-mask-loss", action="store_true", help="as given to the trainer")
-    top.add_argument("--documents-alone", action="store_true", help="no attention beyond a document (reset positions)")
+    top.add_argument("--documents-alone", action="store_true", help="no attention beyond the end of a document")
     top.add_argument("--device", choices=["auto", "cpu", "npu"], default="auto")
     top.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
     return top

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from .chain import predecessor, prediction
 from .container_worker import call_worker, on_own_npus
@@ -17,12 +17,8 @@ from .receipt import Store, Verdict, converge, fingerprint
 
 STAGE = "reference"
 WORKER = "reference_loss.py"
-# What cuts samples at the ends of documents; upstream's attention follows the first, and by flash attention alone.
+# Arguments with which no position of a sample sees another document.
 CUTS = ("--reset-position-ids", "--reset-attention-mask")
-NOT_EXACT = (
-    "--reset-attention-mask without --reset-position-ids, or without --use-flash-attn: which documents see each other is the trainer's "
-    "own matter, so the first loss is compared only coarsely"
-)
 
 
 class NotComputedError(FleetError):
@@ -48,9 +44,21 @@ def desired_inputs(params: Mapping[str, Any], weights: str, dataset: str) -> Dic
     }
 
 
-def cuts_as_computed(arguments: List[str]) -> bool:
-    """Return whether the trainer computes samples as the worker does: whole, or each document by itself."""
-    return not any(name in arguments for name in CUTS) or {CUTS[0], "--use-flash-attn"} <= set(arguments)
+def not_as_computed(plan: Mapping[str, Any]) -> Optional[str]:
+    """Return why the trainer may compute packed samples otherwise than the worker, each document by itself; None where it does the same."""
+    arguments = plan["training_arguments"]
+    cut = [name for name in CUTS if name in arguments]
+    if not cut:
+        return None
+    why = ""
+    if CUTS[0] in cut and plan["train"]["micro_batch_size"] > 1:
+        # Seen in 2.0.0: positions of the samples are laid out in turns, the ends of documents sample by sample.
+        why = "with a micro batch of more than one sample the trainer does not keep to the ends of documents; set micro_batch_size to 1"
+    elif "--use-flash-attn" not in arguments:
+        why = "without --use-flash-attn"
+    elif plan["cp"] > 1:
+        why = "with context parallelism"
+    return f"{cut[0]}: the first loss is compared only coarsely ({why})" if why else None
 
 
 def worker_arguments(inputs: Mapping[str, Any], weights: str, dataset: str, device: str) -> List[str]:
@@ -94,10 +102,10 @@ def reference(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
         # No receipt: how much memory is free is a matter of the moment, and the next run asks again.
         return _not_computed(store, inputs, error)
     made = (outcome.values["artifact"] or {}).get("made_with", {})
-    same = cuts_as_computed(params["plan"]["training_arguments"])
+    otherwise = not_as_computed(params["plan"])
     outcome.values["loss"] = made.get("loss")
-    outcome.values["exact"] = bool(made.get("complete", True)) and same
-    outcome.values["remarks"] = [*made.get("warnings", []), *([] if same else [NOT_EXACT])]
+    outcome.values["exact"] = bool(made.get("complete", True)) and otherwise is None
+    outcome.values["remarks"] = [*made.get("warnings", []), *([otherwise] if otherwise else [])]
     return outcome
 
 

@@ -26,12 +26,14 @@ def params(site: Site, **changes: Any) -> dict[str, Any]:
     return {"work_root": str(site.root), "container": "train", "plan": site.plan(), **changes}
 
 
-def expect_worker(host: ScriptedHost, site: Site, *extra: str, rc: int = 0, npus: str = "", **answer: Any) -> None:
+def expect_worker(
+    host: ScriptedHost, site: Site, *extra: str, rc: int = 0, npus: str = "", micro_batch: int = 2, **answer: Any
+) -> None:
     weights = (site.root / "weights" / "current").resolve()
     dataset = (site.root / "dataset" / "current").resolve()
     argv = ["python", f"{site.root}/workers/reference_loss.py", "--model", str(weights)]
     argv += ["--data-prefix", f"{dataset}/lab_text_document", "--seq-length", "128", "--global-batch-size", "16"]
-    argv += ["--micro-batch-size", "2", "--train-iters", "20", "--seed", "1234", "--split", "100,0,0"]
+    argv += ["--micro-batch-size", str(micro_batch), "--train-iters", "20", "--seed", "1234", "--split", "100,0,0"]
     argv += ["--padded-vocab-size", "1024", "--device", "auto", *extra, "--json"]
     env = {"ASCEND_RT_VISIBLE_DEVICES": npus} if npus else {}
     host.expect(Container(host, "train").command(argv, env), json.dumps(answer or ANSWER) + "\n", rc=rc)
@@ -97,20 +99,31 @@ def test_the_worker_sees_the_npus_of_the_run_alone(
 
 
 @pytest.mark.parametrize(
-    ("options", "exact"),
+    ("options", "micro_batch", "cp", "why"),
     [
-        (["--reset-position-ids", "--use-flash-attn"], True),
-        (["--reset-position-ids"], False),
-        (["--reset-attention-mask", "--use-flash-attn"], False),
+        (["--reset-position-ids", "--use-flash-attn"], 1, 1, ""),
+        (["--reset-attention-mask", "--use-flash-attn"], 2, 1, ""),
+        (["--reset-position-ids", "--use-flash-attn"], 2, 1, "micro_batch_size"),
+        (["--reset-attention-mask"], 1, 1, "without --use-flash-attn"),
+        (["--reset-attention-mask", "--use-flash-attn"], 1, 2, "context parallelism"),
     ],
 )
 def test_packed_samples_are_cut_at_the_ends_of_documents(
-    run_library: RunModule, scripted_host: ScriptedHost, site: Site, options: list[str], exact: bool
+    run_library: RunModule,
+    scripted_host: ScriptedHost,
+    site: Site,
+    options: list[str],
+    micro_batch: int,
+    cp: int,
+    why: str,
 ) -> None:
     site.options = options
-    expect_worker(scripted_host, site, "--documents-alone")
-    result = run_library(MODULE, params(site), scripted_host)
-    assert (result["loss"], result["exact"], len(result["remarks"])) == (4.5, exact, 0 if exact else 1)
+    plan = {**site.plan(), "cp": cp}
+    plan["train"]["micro_batch_size"] = micro_batch
+    expect_worker(scripted_host, site, "--documents-alone", micro_batch=micro_batch)
+    result = run_library(MODULE, params(site, plan=plan), scripted_host)
+    assert (result["loss"], result["exact"], len(result["remarks"])) == (4.5, not why, 1 if why else 0)
+    assert why in "".join(result["remarks"])
 
 
 def test_the_workers_error_is_passed_on(run_library: RunModule, scripted_host: ScriptedHost, site: Site) -> None:

@@ -206,7 +206,7 @@ def test_a_long_sample_is_computed_in_slices(model: Any, monkeypatch: pytest.Mon
 def test_documents_of_a_packed_sample_do_not_see_each_other(
     model: Any, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    """As with --reset-position-ids: the end of a document is the last position of it, two in a row are a document of one."""
+    """As upstream packs them: the end of a document is the last position of it, two in a row are a document of one."""
     monkeypatch.setattr("_cross_entropy.ROWS", rows)
     tokens = np.array([5, 6, 8, 997, 997, 9, 10, 11, 997, 12])
     found = sample_loss(model, tokens, Masking(None, None, ends=997), None, "cpu")
