@@ -14,7 +14,7 @@ description:
     unless the shards hold values that no Hugging Face model has (padding of the vocabulary, the copy of a tied embedding).
   - Runs C(workers/convert_checkpoint.py) inside the training container; no NPU is needed.
 author: ascend-fleet contributors (@ascend-fleet)
-extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify, fleet.converges]
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.npus, fleet.verify, fleet.converges]
 options:
   run:
     description: Fingerprint of the training run.
@@ -51,7 +51,8 @@ options:
     type: int
     default: 1
   device:
-    description: Where the model is loaded once; V(auto) takes an NPU, else the CPU, and V(meta) only compares structure.
+    description:
+      - Where the model is loaded once. V(auto) takes an NPU with room for it, else the CPU, else V(meta), which only compares structure.
     type: str
     choices: [auto, cpu, npu, meta]
     default: auto
@@ -110,7 +111,7 @@ actions:
 
 from ansible.module_utils.ascend_fleet.entry import run_module
 from ansible.module_utils.ascend_fleet.export import export
-from ansible.module_utils.ascend_fleet.options import CONTAINER, VERIFY, WORK_ROOT
+from ansible.module_utils.ascend_fleet.options import CONTAINER, NPUS, VERIFY, WORK_ROOT
 
 
 def main() -> None:
@@ -119,6 +120,7 @@ def main() -> None:
         {
             **WORK_ROOT,
             **CONTAINER,
+            **NPUS,
             **VERIFY,
             "run": {"type": "str", "required": True},
             "iteration": {"type": "int", "required": True},

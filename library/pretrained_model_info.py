@@ -11,13 +11,13 @@ short_description: Load the weights once through transformers
 version_added: "0.1.0"
 description:
   - Loads the weights in C(<work_root>/weights/current) in the training container, together with their configuration and tokenizer,
-    and computes the logits of a few tokens. On an NPU where there is one, else on the CPU; a model that does not fit is compared by
-    structure alone.
+    and computes the logits of a few tokens. On an NPU where there is one with room for it, else on the CPU; a model that does not
+    fit there, either, is compared by structure alone.
   - The answer is kept beside the weights. A second run with the same weights and the same image does not load them again.
-extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.reads]
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.npus, fleet.reads]
 options:
   device:
-    description: Where to load. V(meta) only compares structure.
+    description: Where to load. V(auto) takes what has room; V(meta) only compares structure.
     type: str
     choices: [auto, cpu, npu, meta]
     default: auto
@@ -98,7 +98,7 @@ finite:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
-from ansible.module_utils.ascend_fleet.options import CONTAINER, WORK_ROOT
+from ansible.module_utils.ascend_fleet.options import CONTAINER, NPUS, WORK_ROOT
 from ansible.module_utils.ascend_fleet.weights_model import show_model
 
 
@@ -108,6 +108,7 @@ def main() -> None:
         {
             **WORK_ROOT,
             **CONTAINER,
+            **NPUS,
             "device": {"type": "str", "choices": ["auto", "cpu", "npu", "meta"], "default": "auto"},
             "trust_remote_code": {"type": "bool", "default": False},
             "allow_pickle": {"type": "bool", "default": False},

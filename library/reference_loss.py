@@ -9,11 +9,11 @@ module: reference_loss
 short_description: Compute the loss that the first iteration of a training run must log
 description:
   - Runs C(workers/reference_loss.py) in the training container. It finds out which samples Megatron puts into the first global batch and
-    computes the loss of the Hugging Face model on exactly these.
+    computes the loss of the Hugging Face model on exactly these; where samples are packed, of each document by itself.
   - A run that logs another first loss did not start from these weights, or reads other data.
   - The answer is kept under V(reference/) of the work root and computed again only when something that decides about it changed.
 author: ascend-fleet contributors (@ascend-fleet)
-extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.verify, fleet.converges]
+extends_documentation_fragment: [fleet.work_root, fleet.container, fleet.npus, fleet.verify, fleet.converges]
 options:
   plan:
     description: The run plan.
@@ -26,7 +26,9 @@ options:
     type: int
     default: 0
   device:
-    description: Where to compute.
+    description:
+      - Where to compute. V(auto) takes an NPU with room for the model in float32, else the CPU.
+      - Where that has no room, either, RV(loss) is null and RV(remarks) say why.
     type: str
     choices: [auto, cpu, npu]
     default: auto
@@ -48,13 +50,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 loss:
-  description: The loss in nats per token; null when it is only predicted.
+  description: The loss in nats per token; null when it is only predicted, or when no device has room for the model.
   returned: success
   type: float
 exact:
-  description: Whether the whole first global batch was computed.
+  description: Whether the whole first global batch was computed, as the trainer does it; V(false) where nothing was.
   returned: success
   type: bool
+remarks:
+  description: Why it was not computed, where it was computed instead, or why it is not exact.
+  returned: success
+  type: list
+  elements: str
 fingerprint:
   description: Name that the inputs give to the answer; null when it is only predicted.
   returned: success
@@ -79,7 +86,7 @@ actions:
 """
 
 from ansible.module_utils.ascend_fleet.entry import run_module
-from ansible.module_utils.ascend_fleet.options import CONTAINER, VERIFY, WORK_ROOT
+from ansible.module_utils.ascend_fleet.options import CONTAINER, NPUS, VERIFY, WORK_ROOT
 from ansible.module_utils.ascend_fleet.reference import reference
 
 
@@ -89,6 +96,7 @@ def main() -> None:
         {
             **WORK_ROOT,
             **CONTAINER,
+            **NPUS,
             **VERIFY,
             "plan": {"type": "dict", "required": True},
             "samples": {"type": "int", "default": 0},

@@ -48,10 +48,11 @@ options:
     elements: dict
     default: []
   reference_loss:
-    description: The loss that the first iteration has to log, in nats per token. Without it the first loss is not compared.
+    description: The loss that the first iteration has to log, in nats per token. Without it the first loss is not compared with one.
     type: float
   reference_exact:
-    description: Whether O(reference_loss) was computed on the whole first global batch; otherwise the comparison is coarse.
+    description: Whether O(reference_loss) was computed on the whole first global batch; otherwise the comparison is coarse. Without
+      O(reference_loss), V(false) means that the first loss has to be below that of random weights.
     type: bool
     default: true
   tolerance:

@@ -7,11 +7,12 @@ import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import torch
 from _common import WorkerError, require_directory
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
 NO_SUCH_TYPE = "device type"  # torch's words when a name such as npu means nothing to it
 
 
@@ -25,7 +26,8 @@ class Device:
 
 
 def choose_device(wanted: str) -> Device:
-    """``auto`` takes an NPU when torch_npu offers one, else the CPU. An NPU that fails is an error, not a fallback."""
+    """``auto`` takes an NPU when torch_npu offers one, else the CPU. An NPU that fails is an error, not a fallback;
+    one that is full is no failure."""
     if wanted in ("cpu", "meta"):
         return Device(wanted, 0, [])
     npus = _count_npus(wanted == "npu")
@@ -40,6 +42,8 @@ def choose_device(wanted: str) -> Device:
         text = str(error).splitlines()[0]
         if NO_SUCH_TYPE in text and wanted == "auto":
             return Device("cpu", npus, [f"torch_npu offers {npus} NPU(s) but computes on the CPU"])
+        if out_of_memory(error) and wanted == "auto":
+            return Device("cpu", npus, [f"NPU 0 has no memory left: {text}"])
         raise WorkerError(
             f"NPU 0 cannot be used: {text}", "Look up the code with the driver's log; free the NPU."
         ) from error
@@ -75,7 +79,8 @@ def load_model(
     directory: Path, config: Any, dtype: Any, device: str, trust_remote_code: bool = False, allow_pickle: bool = False
 ) -> Any:
     """The model in evaluation mode on ``device``. Weights that are missing, left over or misshapen are an error:
-    transformers would initialise them at random and only print a warning."""
+    transformers would initialise them at random and only print a warning. A lack of memory is torch's own RuntimeError,
+    for `_memory.first_with_room`."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging  # type: ignore[import-untyped]
@@ -93,6 +98,8 @@ def load_model(
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if out_of_memory(error):
+            raise  # says nothing about the files
         raise WorkerError(
             f"the model in {directory} cannot be loaded: {first_line(error)}",
             "Copy the damaged or missing files again; pickled weights need --allow-pickle.",
@@ -120,13 +127,7 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def available_memory() -> Optional[int]:
-    """Bytes of memory that this machine can give to a process without swapping, or None where /proc is absent."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking, on an NPU or on the CPU: torch says so only in words."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)

@@ -11,6 +11,7 @@ from _supervise_log import Event, Iteration, Loaded, NotLoaded, Saved
 from _supervise_spec import Expectation, finite
 
 LOSSES_KEPT = 1000  # points of the loss curve in a status file, about 20 kB
+RANDOM_MARGIN = 0.5  # nats per token below a uniform guess over the vocabulary; trained models are several below
 SKIPS_ALLOWED = 50  # skipped iterations in a row; the loss scale of fp16 needs a few to settle
 
 
@@ -154,8 +155,10 @@ def judge_first_loss(expect: Expectation, facts: Facts) -> Optional[Failure]:
     """
     loss, at = facts.attempt_first_loss, facts.attempt_first_iteration
     expected = facts.shown_before if expect.start else expect.first_loss
-    if expected is None or loss is None:
+    if loss is None:
         return None
+    if expected is None:
+        return None if expect.start else _judge_by_random(expect, loss, at)
     if at == expect.start + 1 and (expect.exact or expect.start):
         wrong = abs(loss - expected) > expect.tolerance
         rule = f"{expected:.5f} within {expect.tolerance:g}"
@@ -171,6 +174,22 @@ def judge_first_loss(expect: Expectation, facts: Facts) -> Optional[Failure]:
         f"The first loss is {loss:.5f} at iteration {at}; expected was {rule}: these are not the converted weights, or not these samples.",
         "Check --load, the model's arguments (rotary base, padded vocabulary, tied embeddings) and the dataset; "
         "for other numerics raise the tolerance of the first loss.",
+        JUDGED,
+    )
+
+
+def _judge_by_random(expect: Expectation, loss: float, at: Optional[int]) -> Optional[Failure]:
+    """Judge where the model's own loss was wanted and could not be computed (then `exact` is false): random weights know nothing of text.
+
+    Their loss is that of a uniform guess, or more; an average over many iterations may already lie below it and is then not told.
+    """
+    if expect.exact or not expect.loads or expect.random_loss is None or loss < expect.random_loss - RANDOM_MARGIN:
+        return None
+    return Failure(
+        f"The first loss is {loss:.5f} at iteration {at}, that of random weights {expect.random_loss:.5f}: "
+        "these are not the converted weights.",
+        "Check --load, the model's arguments (rotary base, padded vocabulary, tied embeddings) and the dataset; "
+        "for a model that is meant to know nothing set pretraining_check_first_loss: false.",
         JUDGED,
     )
 

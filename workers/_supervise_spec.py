@@ -35,7 +35,9 @@ class Expectation:
     start: int  # the iteration it is loaded at: 0 for converted weights, the saved iteration for a resumed run
     iterations: int
     first_loss: Optional[float] = None  # the model's own loss on the first global batch
-    exact: bool = True  # it was computed on the whole batch, and not estimated from a part of it
+    exact: bool = (
+        True  # it was computed on the whole batch, neither estimated from a part nor missing against one's will
+    )
     tolerance: float = 0.02
     random_loss: Optional[float] = None  # ln(vocabulary): what random weights would show
 

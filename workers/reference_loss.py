@@ -5,7 +5,8 @@
         --seed S --split 100,0,0 [--samples K] [--skip-batches N] [--json]
 
 Derives which samples Megatron puts into the first global batch and computes the model's loss on exactly these in
-float32. A run that logs something else did not start from these weights, or reads other data.
+float32. A run that logs something else did not start from these weights, or reads other data. With ``--device auto`` and
+no room for the model anywhere the loss is null and the warnings say why.
 """
 
 from __future__ import annotations
@@ -21,9 +22,20 @@ import torch
 from _common import Progress, WorkerError, run, warn
 from _cross_entropy import Masking, SampleLoss, logged_loss, sample_loss
 from _indexed import PairReader
-from _model import choose_device, load_config, load_model
+from _memory import FLOAT32, device_with_need, first_with_room, model_need
+from _model import load_config, load_model
 from _samples import SampleOrder, Sampling
 from _tokenizer import Tokenizer
+
+FASTER = "pretraining_first_loss_samples takes fewer of them, for a coarse comparison"
+UNCHECKED = (
+    "the run's first loss is only told from that of random weights; for the comparison free that memory or name a host with more as "
+    "conversion_host, and pretraining_check_first_loss: false goes without it"
+)
+REMEDY = (
+    "Free that memory, or set pretraining_first_loss_device to auto, which takes what has room, or to another device "
+    "(pretraining_first_loss_samples shortens the time, not the need); pretraining_check_first_loss: false goes without the comparison."
+)
 
 
 def reference_loss(options: argparse.Namespace) -> Dict[str, Any]:
@@ -37,27 +49,39 @@ def reference_loss(options: argparse.Namespace) -> Dict[str, Any]:
     batch = list(order.batch(options.skip_batches * options.global_batch_size, count))
     config = load_config(options.model, False)
     _check_vocabulary(options, batch, config.vocab_size)
-    device = choose_device(options.device)
-    for warning in device.warnings:
+    need = model_need(options.model, config, FLOAT32, options.seq_length)
+    device = device_with_need(options.device, need)
+    done = first_with_room(options.device, device, need, lambda place: _losses(options, batch, config, place), REMEDY)
+    warnings = [*device.warnings, *done.remarks, *_consequence(done.place, bool(done.remarks), count)]
+    for warning in warnings:
         warn(warning)
-    losses = _losses(options, batch, config, device.name)
-    loss = logged_loss(losses, options.micro_batch_size)
-    if not math.isfinite(loss):
+    losses = done.result or []
+    loss = logged_loss(losses, options.micro_batch_size) if losses else None
+    if loss is not None and not math.isfinite(loss):
         raise WorkerError(
             f"the reference loss is {loss}", "Check the weights for NaN or Inf, and the data for padding."
         )
     return {
         "loss": loss,
-        "samples": count,
+        "samples": len(losses),
         "tokens": sum(one.count for one in losses),
-        "complete": count == options.global_batch_size,
+        "complete": loss is not None and count == options.global_batch_size,
         "skipped_batches": options.skip_batches,
         "epochs": order.epochs,
         "total_samples": order.total,
         "log_vocabulary": math.log(config.vocab_size),
-        "device": device.name,
-        "warnings": device.warnings,
+        "device": done.place,
+        "warnings": warnings,
     }
+
+
+def _consequence(place: Optional[str], short: bool, count: int) -> List[str]:
+    """What a lack of memory means for the run."""
+    if not short:
+        return []
+    if place is None:
+        return [f"the loss to expect is not computed: {UNCHECKED}"]
+    return [f"the loss of {count} samples is computed on the {place.upper()}, which is slow: {FASTER}"]
 
 
 def _check_vocabulary(options: argparse.Namespace, batch: List[np.ndarray], size: int) -> None:
@@ -90,7 +114,16 @@ def _check(options: argparse.Namespace) -> None:
 
 def _masking(options: argparse.Namespace) -> Masking:
     tokenizer = Tokenizer(options.tokenizer or options.model)
-    return Masking(tokenizer.pad, tokenizer.eod if options.eod_mask_loss else None)
+    if options.documents_alone and tokenizer.eod is None:
+        raise WorkerError(
+            f"the tokenizer in {options.tokenizer or options.model} names no end of document",
+            "Add eos_token to its tokenizer_config.json: the samples of a packed run are cut there.",
+        )
+    return Masking(
+        tokenizer.pad,
+        tokenizer.eod if options.eod_mask_loss else None,
+        tokenizer.eod if options.documents_alone else None,
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,12 +141,15 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--skip-batches", type=int, default=0, metavar="N", help="take batch N + 1 instead of the first")
     top.add_argument("--padded-vocab-size", type=int, metavar="N", help="rows of the trained embedding, when padded")
     top.add_argument("--eod-mask-loss", action="store_true", help="as given to the trainer")
+    top.add_argument("--documents-alone", action="store_true", help="no attention beyond the end of a document")
     top.add_argument("--device", choices=["auto", "cpu", "npu"], default="auto")
     top.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
     return top
 
 
 def _show(result: Dict[str, Any]) -> str:
+    if result["loss"] is None:
+        return "loss not computed"
     part = "" if result["complete"] else " (an estimate from a part of the batch)"
     return f"loss {result['loss']:.5f} over {result['samples']} samples, {result['tokens']} tokens{part}"
 

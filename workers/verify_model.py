@@ -4,7 +4,8 @@
     python verify_model.py --model DIR [--device auto|cpu|npu|meta] [--json]
 
 Prints the architecture and its parameter count and computes the logits of a few tokens, which must be finite. With
-``--device meta`` only structure is checked: every weight of the architecture against the shards' headers.
+``--device meta`` only structure is checked: every weight of the architecture against the shards' headers. So it is with
+``auto`` where neither the NPU nor main memory has room for the model.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from _common import WorkerError, run, warn
-from _model import available_memory, choose_device, load_config, load_model
+from _memory import Done, first_with_room, model_need
+from _model import choose_device, load_config, load_model
 from _safetensors import Shards
 from _tokenizer import Tokenizer
 
 TEXT = "Ascend servers train language models. 昇腾服务器训练语言模型。"
+REMEDY = (
+    "Free that memory, or set model_weights_device (of an export model_export_device) to auto, which takes what has room, "
+    "or to meta, which only compares structure."
+)
 
 
 def verify(options: argparse.Namespace) -> Dict[str, Any]:
@@ -34,17 +40,17 @@ def verify(options: argparse.Namespace) -> Dict[str, Any]:
             "Take tokenizer and weights from one model.",
         )
     device = choose_device(options.device)
-    place, warnings = device.name, list(device.warnings)
-    if options.device == "auto" and place == "cpu" and not _fits(options.model):
-        place = "meta"
+    if device.name == "meta":
+        done: Done[Tuple[Any, Dict[str, Any]]] = Done(None, None, [])
+    else:
+        need = model_need(options.model, config, None, len(ids))
+        done = first_with_room(options.device, device, need, lambda place: _load(options, config, ids, place), REMEDY)
+    warnings = [*device.warnings, *done.remarks]
+    if done.result is None and done.remarks:
         warnings.append("the model does not fit into this host's memory: only its structure is checked")
     for warning in warnings:
         warn(warning)
-    if place == "meta":
-        model, logits = _on_meta(options, config), None
-    else:
-        model = load_model(options.model, config, "auto", place, options.trust_remote_code, options.allow_pickle)
-        logits = _logits(model, ids, place)
+    model, logits = done.result or (_on_meta(options, config), None)
     return {
         "model": str(options.model),
         "architecture": type(model).__name__,
@@ -52,7 +58,7 @@ def verify(options: argparse.Namespace) -> Dict[str, Any]:
         "model_type": config.model_type,
         "parameters": _parameters(model),
         "dtype": str(next(model.parameters()).dtype).replace("torch.", ""),
-        "device": place,
+        "device": done.place or "meta",
         "npus": device.npus,
         "tokenizer": {"size": tokenizer.size, "eod": tokenizer.eod, "pad": tokenizer.pad, "tokens": len(ids)},
         "logits": logits,
@@ -60,10 +66,9 @@ def verify(options: argparse.Namespace) -> Dict[str, Any]:
     }
 
 
-def _fits(directory: Path) -> bool:
-    size = sum(path.stat().st_size for path in directory.iterdir() if path.suffix in (".safetensors", ".bin"))
-    free = available_memory()
-    return free is None or size * 1.2 < free
+def _load(options: argparse.Namespace, config: Any, ids: List[int], place: str) -> Tuple[Any, Dict[str, Any]]:
+    model = load_model(options.model, config, "auto", place, options.trust_remote_code, options.allow_pickle)
+    return model, _logits(model, ids, place)
 
 
 def _parameters(model: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 from .errors import CommandError, FleetError, UnparsedError
 from .host import Completed, Host, Runner
@@ -40,6 +40,11 @@ def call_worker(
     if done.rc == 0:
         raise UnparsedError(f"Worker {program} ended without a result: {done.stdout[-300:]!r}.", "Look at its output.")
     raise CommandError(argv, done.rc, done.stdout, done.stderr)
+
+
+def on_own_npus(params: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the environment for workers that may use an NPU: they take the first one they see, and a privileged container sees all."""
+    return {"ASCEND_RT_VISIBLE_DEVICES": params["visible_devices"]} if params["visible_devices"] else {}
 
 
 @contextlib.contextmanager

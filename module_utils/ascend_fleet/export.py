@@ -8,7 +8,7 @@ import time
 from typing import Any, Dict, List, Mapping, Optional
 
 from .chain import predecessor, predicted, prediction
-from .container_worker import call_worker, progress_shown
+from .container_worker import call_worker, on_own_npus, progress_shown
 from .conversion_alone import converge_alone
 from .conversion_engine import native_objection, read_model_config
 from .conversion_repair import WEIGHTS
@@ -63,7 +63,8 @@ class Export:
                 compared = self._compare(directory, gathered, env)
         finally:
             self.host.remove(gathered)
-        loaded = self._worker("verify_model.py", ["--model", directory, "--device", self.params["device"]], {})
+        line = ["--model", directory, "--device", self.params["device"]]
+        loaded = self._worker("verify_model.py", line, on_own_npus(self.params))
         loaded.pop("structure", None)
         return {
             "container": self.params["container"],

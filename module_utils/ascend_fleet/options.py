@@ -14,6 +14,7 @@ CONTAINER: Spec = {
     "env_scripts": {"type": "list", "elements": "str", "default": []},
     **DOCKER,
 }
+NPUS: Spec = {"visible_devices": {"type": "str", "default": ""}}
 VERIFY: Spec = {"verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"}}
 MIRROR: Spec = {"record": {"type": "path", "required": True}, **VERIFY}
 ENGINE: Spec = {

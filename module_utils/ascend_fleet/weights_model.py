@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from .chain import predecessor, prediction
-from .container_worker import call_worker
+from .container_worker import call_worker, on_own_npus
 from .errors import CommandError, FleetError
 from .host import Container, Host
 from .outcome import Outcome
@@ -55,7 +55,7 @@ def _load(host: Host, params: Dict[str, Any], directory: str) -> Dict[str, Any]:
     switches = [name for name in ("trust_remote_code", "allow_pickle") if params[name]]
     arguments: List[str] = ["--model", directory, "--device", params["device"]]
     arguments += [f"--{name.replace('_', '-')}" for name in switches]
-    return call_worker(container, params["work_root"], "verify_model.py", arguments)
+    return call_worker(container, params["work_root"], "verify_model.py", arguments, env=on_own_npus(params))
 
 
 def _remembered(host: Host, path: str, asked: Dict[str, Any]) -> Optional[Dict[str, Any]]:

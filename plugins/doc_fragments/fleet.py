@@ -40,6 +40,16 @@ options:
     default: docker
 """
 
+    NPUS = r"""
+options:
+  visible_devices:
+    description:
+      - The ids by which the container knows the NPUs of this host that the run has, as E(ASCEND_RT_VISIBLE_DEVICES) of the plan lists them.
+      - Without them the first NPU that the container sees is used. In a privileged container that is card 0, whoever it belongs to.
+    type: str
+    default: ""
+"""
+
     VERIFY = r"""
 options:
   verify:

@@ -71,6 +71,7 @@ def params(root: Path) -> dict[str, Any]:
         "shards": shards,
         "tp": 1,
         "pp": 2,
+        "visible_devices": "4,5",
     }
 
 
@@ -91,10 +92,10 @@ class Script:
         self.seen: dict[str, str] = {}
 
     def worker(
-        self, program: str, *line: str, answer: dict[str, Any], effect: Any = None, progress: bool = True
+        self, program: str, *line: str, answer: dict[str, Any], effect: Any = None, env: dict[str, str] | None = None
     ) -> None:
         argv = ["python", f"{self.root}/workers/{program}", *line, "--json"]
-        env = {"FLEET_PROGRESS": f"{self.root}/export/.progress"} if progress else {}
+        env = {"FLEET_PROGRESS": f"{self.root}/export/.progress"} if env is None else env
         command = Container(self.host, "train").command(argv, env)
         self.host.expect(command, json.dumps(answer) + "\n", rc=1 if "error" in answer else 0, effect=effect)
 
@@ -130,7 +131,9 @@ class Script:
     def load(self, **answer: Any) -> None:
         line = ["--model", str(self.out), "--device", "auto"]
         answer = answer or {"architecture": "Qwen2ForCausalLM", "structure": ["a", "b"]}
-        self.worker("verify_model.py", *line, answer=answer, progress=False)
+        npus = self.params.get("visible_devices")
+        env = {"ASCEND_RT_VISIBLE_DEVICES": npus} if npus else {}
+        self.worker("verify_model.py", *line, answer=answer, env=env)
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def load(
 ) -> None:
     root = params["work_root"]
     argv = ["python", f"{root}/workers/verify_model.py", "--model", f"{root}/weights/{fingerprint}", "--device", "auto"]
-    line = Container(Host(), "train", SCRIPTS).command([*argv, *(extra or []), "--json"])
+    npus = params.get("visible_devices")
+    env = {"ASCEND_RT_VISIBLE_DEVICES": npus} if npus else {}
+    line = Container(Host(), "train", SCRIPTS).command([*argv, *(extra or []), "--json"], env)
     host.expect(line, **{"stdout": "a library chats\n" + json.dumps(ANSWER) + "\n", **answer})
 
 
@@ -68,6 +70,15 @@ def test_a_second_run_does_not_load_again(
     second = run_library("pretrained_model_info", params, host=scripted_host)
     assert not second["loaded"]
     assert {**second.data, "loaded": True} == first.data
+
+
+def test_the_npus_of_the_run_alone_are_seen(
+    run_library: RunModule, scripted_host: ScriptedHost, params: dict[str, Any], weights: str
+) -> None:
+    params["visible_devices"] = "4,5"
+    inspect(scripted_host)
+    load(scripted_host, params, weights)
+    assert run_library("pretrained_model_info", params, host=scripted_host)["loaded"]
 
 
 def test_another_image_loads_again(

@@ -26,14 +26,17 @@ def params(site: Site, **changes: Any) -> dict[str, Any]:
     return {"work_root": str(site.root), "container": "train", "plan": site.plan(), **changes}
 
 
-def expect_worker(host: ScriptedHost, site: Site, *extra: str, rc: int = 0, **answer: Any) -> None:
+def expect_worker(
+    host: ScriptedHost, site: Site, *extra: str, rc: int = 0, npus: str = "", micro_batch: int = 2, **answer: Any
+) -> None:
     weights = (site.root / "weights" / "current").resolve()
     dataset = (site.root / "dataset" / "current").resolve()
     argv = ["python", f"{site.root}/workers/reference_loss.py", "--model", str(weights)]
     argv += ["--data-prefix", f"{dataset}/lab_text_document", "--seq-length", "128", "--global-batch-size", "16"]
-    argv += ["--micro-batch-size", "2", "--train-iters", "20", "--seed", "1234", "--split", "100,0,0"]
+    argv += ["--micro-batch-size", str(micro_batch), "--train-iters", "20", "--seed", "1234", "--split", "100,0,0"]
     argv += ["--padded-vocab-size", "1024", "--device", "auto", *extra, "--json"]
-    host.expect(Container(host, "train").command(argv), json.dumps(answer or ANSWER) + "\n", rc=rc)
+    env = {"ASCEND_RT_VISIBLE_DEVICES": npus} if npus else {}
+    host.expect(Container(host, "train").command(argv, env), json.dumps(answer or ANSWER) + "\n", rc=rc)
 
 
 def test_four_ways(run_library: RunModule, scripted_host: ScriptedHost, site: Site) -> None:
@@ -70,6 +73,57 @@ def test_a_part_of_the_batch_is_an_estimate(run_library: RunModule, scripted_hos
     expect_worker(scripted_host, site, "--samples", "4", **{**ANSWER, "complete": False})
     result = run_library(MODULE, params(site, samples=4), scripted_host)
     assert result["exact"] is False
+
+
+def test_no_room_leaves_no_receipt_and_the_next_run_asks_again(
+    run_library: RunModule, scripted_host: ScriptedHost, site: Site
+) -> None:
+    """What is free is a matter of the moment: nothing is remembered of it."""
+    why = ["needs about 60.1 GiB on npu:0, 12.0 GiB are free", "not computed"]
+    for _ in range(2):
+        expect_worker(scripted_host, site, **{**ANSWER, "loss": None, "complete": False, "warnings": why})
+        result = run_library(MODULE, params(site), scripted_host)
+        assert (result.failed, result.changed, result["loss"], result["exact"]) == (False, False, None, False)
+        assert result["remarks"] == ["; ".join(why)]
+        assert list((site.root / "reference").iterdir()) == []
+    expect_worker(scripted_host, site, **{**ANSWER, "warnings": ["on the CPU"]})
+    computed = run_library(MODULE, params(site), scripted_host)
+    assert (computed["loss"], computed["exact"], computed["remarks"]) == (4.5, True, ["on the CPU"])
+
+
+def test_the_worker_sees_the_npus_of_the_run_alone(
+    run_library: RunModule, scripted_host: ScriptedHost, site: Site
+) -> None:
+    expect_worker(scripted_host, site, npus="4,5,6,7")
+    assert run_library(MODULE, params(site, visible_devices="4,5,6,7"), scripted_host)["loss"] == 4.5
+
+
+@pytest.mark.parametrize(
+    ("options", "micro_batch", "cp", "why"),
+    [
+        (["--reset-position-ids", "--use-flash-attn"], 1, 1, ""),
+        (["--reset-attention-mask", "--use-flash-attn"], 2, 1, ""),
+        (["--reset-position-ids", "--use-flash-attn"], 2, 1, "micro_batch_size"),
+        (["--reset-attention-mask"], 1, 1, "without --use-flash-attn"),
+        (["--reset-attention-mask", "--use-flash-attn"], 1, 2, "context parallelism"),
+    ],
+)
+def test_packed_samples_are_cut_at_the_ends_of_documents(
+    run_library: RunModule,
+    scripted_host: ScriptedHost,
+    site: Site,
+    options: list[str],
+    micro_batch: int,
+    cp: int,
+    why: str,
+) -> None:
+    site.options = options
+    plan = {**site.plan(), "cp": cp}
+    plan["train"]["micro_batch_size"] = micro_batch
+    expect_worker(scripted_host, site, "--documents-alone", micro_batch=micro_batch)
+    result = run_library(MODULE, params(site, plan=plan), scripted_host)
+    assert (result["loss"], result["exact"], len(result["remarks"])) == (4.5, not why, 1 if why else 0)
+    assert why in "".join(result["remarks"])
 
 
 def test_the_workers_error_is_passed_on(run_library: RunModule, scripted_host: ScriptedHost, site: Site) -> None:

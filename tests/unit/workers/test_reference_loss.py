@@ -187,6 +187,62 @@ def test_padding_and_end_of_document_are_masked_as_megatron_does(model: Any) -> 
     assert found.total == pytest.approx(float(losses[[1, 4, 5]].sum()), abs=1e-5)
 
 
+def test_a_long_sample_is_computed_in_slices(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many scores at a time as a slice needs, and the loss of the whole."""
+    tokens = np.random.RandomState(1).randint(0, 1000, 65)
+    whole = sample_loss(model, tokens, Masking(None, None), None, "cpu")
+    monkeypatch.setattr("_cross_entropy.ROWS", 10)
+    lengths: list[int] = []
+    hook = model.base_model.register_forward_pre_hook(
+        lambda _, __, named: lengths.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    sliced = sample_loss(model, tokens, Masking(None, None), None, "cpu")
+    hook.remove()
+    assert lengths == [10] * 6 + [4]
+    assert sliced.total / 64 == pytest.approx(whole.total / 64, abs=1e-5)
+
+
+@pytest.mark.parametrize("rows", [2, 512])
+def test_documents_of_a_packed_sample_do_not_see_each_other(
+    model: Any, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """As upstream packs them: the end of a document is the last position of it, two in a row are a document of one."""
+    monkeypatch.setattr("_cross_entropy.ROWS", rows)
+    tokens = np.array([5, 6, 8, 997, 997, 9, 10, 11, 997, 12])
+    found = sample_loss(model, tokens, Masking(None, None, ends=997), None, "cpu")
+    total = 0.0
+    with torch.no_grad():
+        for inputs, labels in (([5, 6, 8, 997], [6, 8, 997, 997]), ([997], [9]), ([9, 10, 11, 997], [10, 11, 997, 12])):
+            logits = model(input_ids=torch.tensor([inputs])).logits[0]
+            total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="sum"))
+    assert found.count == 9
+    assert found.total == pytest.approx(total, abs=1e-4)
+    assert found.total != pytest.approx(sample_loss(model, tokens, Masking(None, None), None, "cpu").total, abs=1e-3)
+
+
+def test_the_end_of_a_document_is_the_tokenizers(
+    golden: Path, prefix: Path, model: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(golden, prefix, capsys, "--samples", "3", "--documents-alone")
+    order = SampleOrder(PairReader(prefix), Sampling(128, 320, 1234, "100,0,0"))
+    losses = [sample_loss(model, tokens, Masking(997, None, 997), None, "cpu") for tokens in order.batch(0, 3)]
+    assert result["loss"] == pytest.approx(logged_loss(losses, 1), abs=1e-5)
+
+
+def test_no_room_for_the_model_is_no_failure(
+    golden: Path, prefix: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("_memory.available_memory", lambda: 1_000_000)
+    result = run(golden, prefix, capsys)
+    assert (result["loss"], result["complete"], result["device"], result["tokens"]) == (None, False, None, 0)
+    assert "on cpu, 1.0 MiB are free" in result["warnings"][0]
+    assert "pretraining_check_first_loss" in result["warnings"][1]
+    refused = run(golden, prefix, capsys, "--device", "cpu", code=1)
+    assert "on cpu, 1.0 MiB are free" in refused["error"]
+    for name in ("first_loss_device", "first_loss_samples", "check_first_loss"):
+        assert f"pretraining_{name}" in refused["remedy"]
+
+
 def test_padded_vocabulary_takes_part_in_the_softmax(model: Any) -> None:
     tokens = np.arange(10, 20)
     found = sample_loss(model, tokens, Masking(None, None), 1028, "cpu")

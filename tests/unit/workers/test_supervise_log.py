@@ -160,6 +160,25 @@ def test_without_an_expected_loss_nothing_is_compared() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("loss", "exact", "start", "bad"),
+    [
+        (10.9, False, 0, True),
+        (11.6, False, 0, True),
+        (6.0, False, 0, False),
+        (11.6, True, 0, False),  # the comparison is switched off
+        (11.6, False, 50, False),  # resumed: there is nothing to tell it from
+    ],
+)
+def test_a_loss_that_could_not_be_computed_leaves_that_of_random_weights(
+    loss: float, exact: bool, start: int, bad: bool
+) -> None:
+    expect = Expectation(True, start, 100, None, exact, 0.02, 11.0)
+    found = judge_first_loss(expect, facts(attempt_first_loss=loss, attempt_first_iteration=start + 1))
+    assert (found is not None) is bad
+    assert judge_first_loss(expect, facts()) is None
+
+
 GOOD = {"loaded": 0, "iteration": 100, "iterations": 100, "loss": 3.0}
 
 

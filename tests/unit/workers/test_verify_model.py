@@ -48,10 +48,13 @@ def test_good_model_by_structure_alone(golden: Path, capsys: pytest.CaptureFixtu
 def test_model_larger_than_memory_is_checked_by_structure(
     golden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify_model, "available_memory", lambda: 1000)
+    monkeypatch.setattr("_memory.available_memory", lambda: 1000)
     result = run(golden / "tiny_hf", capsys)
-    assert result["device"] == "meta"
-    assert "does not fit" in result["warnings"][0]
+    assert (result["device"], result["logits"]) == ("meta", None)
+    assert "does not fit" in result["warnings"][1]
+    refused = run(golden / "tiny_hf", capsys, "--device", "cpu", code=1)
+    assert "on cpu, 0.0 MiB are free" in refused["error"]
+    assert "model_weights_device" in refused["remedy"]
 
 
 def change(model: Path, edit: Any) -> None:
@@ -140,6 +143,14 @@ def test_npu_that_fails_is_no_reason_to_take_the_cpu(monkeypatch: pytest.MonkeyP
     fake_npu(monkeypatch, 1, "NPU error, error code is 507033")
     with pytest.raises(_model.WorkerError, match="507033"):
         _model.choose_device("auto")
+
+
+def test_npu_that_is_full_leaves_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npu(monkeypatch, 1, "NPU out of memory. Tried to allocate 2.00 MiB")
+    device = _model.choose_device("auto")
+    assert (device.name, len(device.warnings)) == ("cpu", 1)
+    with pytest.raises(_model.WorkerError, match="out of memory"):
+        _model.choose_device("npu")
 
 
 def test_npu_that_is_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
