@@ -59,9 +59,15 @@ _TABLE: List[Tuple[str, str, str, int]] = [
         CAUSE,
     ),
     (
-        r"No space left on device",
+        r"No space left on device|Disk quota exceeded",
         "A file system is full.",
-        "Free space below the work root, then start again: the run resumes.",
+        "Free space below the work root (or have the quota raised), then start again: the run resumes.",
+        CAUSE,
+    ),
+    (
+        r"\[Errno 5\] Input/output error|\[Errno 30\] Read-only file system",
+        "A disk or its network failed.",
+        "Look at dmesg before anything is written there again, then start again: the run resumes.",
         CAUSE,
     ),
     (
@@ -170,13 +176,13 @@ _FIRST = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+).*?\bexitcode\s*:\s*(-?\d+[
 _ERROR_LINE = re.compile(r"^\s*(?:\[rank\d+\]:\s*)?(?:[\w.]*(?:Error|Exception)\b|Fatal|FATAL).*")
 
 
-def recognise(line: str) -> Optional[Failure]:
-    """Return what the table knows about a line of a training log."""
+def recognise(line: str, said_by: str = "The log says") -> Optional[Failure]:
+    """Return what the table knows about a line of a training log, or of whom `said_by` names."""
     if not _ANY.search(line):
         return None
     for pattern, meaning, remedy, weight in _COMPILED:
         if pattern.search(line):
-            return Failure(f"{meaning} The log says: {line.strip()[:300]}", remedy, weight)
+            return Failure(f"{meaning} {said_by}: {line.strip()[:300]}", remedy, weight)
     return None
 
 

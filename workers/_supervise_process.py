@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
+from _supervise_output import Output
 from _supervise_spec import Spec
 
 _PR_SET_PDEATHSIG = 1
@@ -30,7 +31,7 @@ class Training:
     """torchrun and all that it starts. Its output goes to the log and, line by line, to `lines`."""
 
     def __init__(self, spec: Spec) -> None:
-        self.log = spec.log_path
+        self.output = Output(spec.log_path)
         self._lines: queue.Queue[str] = queue.Queue()
         self._stop_asked: Optional[float] = None
         self._had_ranks = False
@@ -109,23 +110,13 @@ class Training:
             os.killpg(self._process.pid, number)
 
     def _read(self) -> None:
-        output = self._process.stdout
-        assert output is not None
-        with open_log(self.log) as log:
-            for line in iter(output.readline, b""):
-                log.write(line)
-                self._lines.put(line.decode("utf-8", errors="replace").rstrip("\n"))
-
-
-def open_log(path: Path) -> IO[bytes]:
-    """Open a new log, unbuffered; the one of an earlier attempt keeps its content under the next free number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        number = 1
-        while path.with_suffix(f".{number}.log").exists():
-            number += 1
-        path.rename(path.with_suffix(f".{number}.log"))
-    return open(str(path), "ab", buffering=0)
+        """Take in what the ranks say until they end: they would wait for ever on a pipe that nobody empties."""
+        said = self._process.stdout
+        assert said is not None
+        for line in iter(said.readline, b""):
+            self._lines.put(line.decode("utf-8", errors="replace").rstrip("\n"))
+            self.output.write(line)
+        self.output.close()
 
 
 def descendants(ancestor: int) -> List[int]:

@@ -25,6 +25,7 @@ class Timing:
     )
     exit_skew: float = 300.0  # from the first node that ends to the last, once the last iteration was logged
     early_exit_skew: float = 30.0  # the same, before the last iteration: the others wait for a rank that is gone
+    last_word: float = 600.0  # how long a verdict that the disk does not take is written again and again
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from _supervise_facts import Loss
+from _supervise_output import write_whole
 from _supervise_plan import ENDED, ENDING, GATHER, Job
 from _supervise_spec import Spec
 
@@ -66,10 +66,8 @@ def status(spec: Spec, job: Job, local: Local) -> Dict[str, Any]:
 
 
 def write_status(spec: Spec, content: Dict[str, Any]) -> None:
-    """Write the status file of this node."""
-    temporary = spec.status_path.with_suffix(f".{os.getpid()}.new")
-    temporary.write_text(json.dumps(content, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(str(temporary), str(spec.status_path))
+    """Write the status file of this node; raises OSError as the file system says it."""
+    write_whole(spec.status_path, json.dumps(content, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def earlier_losses(spec: Spec) -> List[Loss]:

@@ -10,6 +10,7 @@ stands in `status-<node rank>.json` beside the launch file, the output of the ra
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -18,7 +19,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Deque, List, Optional
+from typing import Any, Deque, Dict, List, Optional
 
 from _common import WorkerError
 from _supervise_facts import Course
@@ -45,6 +46,7 @@ class Supervisor:
         self.known: Optional[Failure] = None
         self.tail: Deque[str] = deque(maxlen=TAIL)
         self.stop_asked = False
+        self.unwritten: Optional[OSError] = None  # why the last status is not on disk
         self.started = time.time()
 
     def run(self) -> Job:
@@ -52,12 +54,35 @@ class Supervisor:
         self.peers.start()
         while True:
             job = self._step()
-            write_status(self.spec, status(self.spec, job, self._local(job)))
+            content = status(self.spec, job, self._local(job))
+            self._write(content)
             if job.phase == ENDED:
                 break
-            time.sleep(min(self.spec.timing.poll, 1.0))
+            time.sleep(self._pause)
         self.peers.close(patience=self.spec.timing.dead_after)
+        self._insist(content)
         return job
+
+    @property
+    def _pause(self) -> float:
+        return min(self.spec.timing.poll, 1.0)
+
+    def _write(self, content: Dict[str, Any]) -> None:
+        """Write the status, or remember why that fails: a training of days does not end over a disk that is full for a minute."""
+        try:
+            write_status(self.spec, content)
+            self.unwritten = None
+        except OSError as error:
+            self.unwritten = error
+
+    def _insist(self, content: Dict[str, Any]) -> None:
+        """Get the verdict to the disk when somebody makes room within `last_word` seconds; the other nodes have heard it already."""
+        until = time.monotonic() + self.spec.timing.last_word
+        while self.unwritten is not None and time.monotonic() < until:
+            time.sleep(self._pause)
+            self._write(content)
+        if self.unwritten is not None:
+            say(f"error: the verdict is not on disk ({self.unwritten}): {content['state']}. {content['reason']}")
 
     def _local(self, job: Job) -> Local:
         pid = self.training.pid if self.training is not None else None
@@ -65,7 +90,8 @@ class Supervisor:
         return Local(self.started, pid, self.exit_code(), self.course.losses, ended)
 
     def _step(self) -> Job:
-        self.stop_asked = self.stop_asked or self.spec.stop_path.exists()
+        with contextlib.suppress(OSError):  # a disk that fails does not ask for a stop
+            self.stop_asked = self.stop_asked or self.spec.stop_path.exists()
         job = self.peers.job()
         lost = self.peers.failure()
         if lost is not None and job.phase != ENDED:
@@ -97,7 +123,7 @@ class Supervisor:
             if not self.training.stopping:
                 self._hear(line)
         if code and self.failure is None and (not self.training.stopping or self._died_before()):
-            self._note(explain_exit(code, self.known, self.tail, str(self.spec.log_path)))
+            self._note(explain_exit(code, self._known(), self.tail, str(self.spec.log_path)))
 
     def _hear(self, line: str) -> None:
         self.tail.append(line)
@@ -107,6 +133,12 @@ class Supervisor:
         known = recognise(line)
         if known is not None:
             self.known = primary([known] if self.known is None else [self.known, known])
+
+    def _known(self) -> Optional[Failure]:
+        """Return the cause that is known: from the ranks, or a disk that takes nothing from the supervisor either just now."""
+        refused = self.unwritten or (self.training.output.trouble if self.training is not None else None)
+        own = recognise(str(refused), "The supervisor could not write") if refused is not None else None
+        return primary([failure for failure in (self.known, own) if failure is not None])
 
     def _died_before(self) -> bool:
         """Say whether a rank had failed before this node was told to end; torchrun takes its time to notice."""
@@ -156,6 +188,12 @@ def hold_lock(spec: Spec, patience: float = 2.0) -> None:
         time.sleep(0.1)
 
 
+def say(text: str) -> None:
+    """Print to stderr, which is a file as a rule; where even that takes nothing there is nobody left to tell."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run one node's part; 0 for a run that succeeded or was stopped on request, 1 for every other end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,7 +203,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         spec = read_spec(options.spec)
         hold_lock(spec)
     except WorkerError as error:
-        print(f"error: {error.message}\n{error.remedy}", file=sys.stderr, flush=True)
+        say(f"error: {error.message}\n{error.remedy}")
         return 1
     supervisor = Supervisor(spec)
     signal.signal(signal.SIGTERM, supervisor.ask_stop)
@@ -177,6 +215,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 if __name__ == "__main__":
     # Threads of torch's store may still wait for a network that is gone; the verdict is on disk.
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

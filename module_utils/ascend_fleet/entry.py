@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Callable, Dict, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
@@ -12,10 +13,14 @@ from .host import Host
 from .outcome import Outcome
 
 Action = Callable[[Host, Dict[str, Any], bool], Outcome]
+# Of everything that a module and the programs that it starts make. Under the 027 or 077 of a hardened login, which sudo keeps, other
+# users could read neither an artifact nor the program behind a grant. What is private (keys, launch files) says so by its own mode.
+UMASK = 0o022
 
 
 def run_module(argument_spec: Mapping[str, Any], action: Action, **settings: Any) -> None:
     """Run `action(host, parameters, check_mode)` as an Ansible module that supports check mode."""
+    os.umask(UMASK)
     module = AnsibleModule(  # type: ignore[no-untyped-call]  # ansible-core is untyped
         argument_spec=dict(argument_spec), supports_check_mode=True, **settings
     )

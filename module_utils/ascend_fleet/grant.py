@@ -27,6 +27,7 @@ from .serve import SAFE_PATH
 from .transfer import install_source
 
 MARK = "ascend-fleet"
+PROGRAM = "serve.py"
 OURS = re.compile(r"(?P<options>.*) ssh-ed25519 \S+ ascend-fleet (?P<id>[A-Za-z0-9_.:-]+)\s*")
 EXPIRY = re.compile(r'expiry-time="(?P<time>[0-9]{14})"')
 TIME_FORMAT = "%Y%m%d%H%M%S"  # local time of the serving host, as sshd reads it
@@ -76,12 +77,21 @@ def open_grant(host: Host, account: Account, params: Dict[str, Any], check_mode:
         return outcome
     outcome.values["host_keys"] = host_keys(host, params["host_key_files"])
     private, public = make_key_pair(host, f"{MARK} {grant_id}")
-    program = install_source(host, "serve.py", params["program_dir"])
+    program = install_program(host, params["program_dir"])
     line = grant_line(program, root, public, time.time() + params["lifetime"])
     edit_lines(host, account, remove=grant_id, add=line)
     outcome.values["private_key"] = private
     outcome.values["rsync"] = _serves_rsync(host)
     return outcome
+
+
+def install_program(host: Host, folder: str) -> str:
+    """Put the serving program where the login user can start it; return its path."""
+    program = install_source(host, PROGRAM, folder)
+    # Made under a strict umask by an earlier version it kept the login user out. Where it holds other things it is not ours to open.
+    if all(name == PROGRAM or name.startswith(".new-") for name in host.list_dir(folder)):
+        host.let_in(folder)
+    return program
 
 
 def close_grant(host: Host, account: Account, grant_id: str, check_mode: bool) -> Outcome:

@@ -196,13 +196,19 @@ class Host(Runner):
     # Writing
 
     def make_dirs(self, path: str, mode: int = 0o755) -> None:
-        """Make a directory and its parents where they are absent."""
+        """Make a directory and its parents where they are absent; their modes are also subject to the umask (entry.py)."""
         try:
             os.makedirs(path, mode=mode, exist_ok=True)
         except OSError as error:
             raise FleetError(
                 f"Directory {path} cannot be made ({error.strerror}).", "Check the path, its owner and its mode."
             ) from error
+
+    def let_in(self, path: str) -> None:
+        """Let every user enter and list a directory of this user; one of somebody else is left as it is."""
+        found = os.stat(path)
+        if found.st_uid == os.geteuid() and found.st_mode & 0o055 != 0o055:
+            os.chmod(path, stat_module.S_IMODE(found.st_mode) | 0o055)
 
     def write_text(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a text file whole or not at all: a temporary sibling that replaces the old one."""
@@ -249,13 +255,14 @@ class Container(Runner):
     """A running container: commands go through `docker exec`, after the environment scripts its image needs.
 
     The images set their environment in scripts (set_env.sh) and not in the image's configuration, so a plain `docker exec` has
-    none of it; every command is started by a shell that has sourced them.
+    none of it; every command is started by a shell that has sourced them. Its umask is the modules' own (entry.py), whatever the
+    engine or such a script set: other hosts fetch what is made here.
     """
 
     # A missing script is named, instead of the confusing TypeError that an unset ASCEND_HOME_PATH gives much later.
     _LAUNCH = (
         'for script in $FLEET_ENV_SCRIPTS; do [ -r "$script" ] || { echo "environment script $script is not there" >&2; exit 120; }; '
-        '. "$script" >/dev/null || exit 121; done; exec "$@"'
+        '. "$script" >/dev/null || exit 121; done; umask 022; exec "$@"'
     )
 
     def __init__(self, host: Host, name: str, env_scripts: Sequence[str] = (), cli: str = "docker") -> None:

@@ -103,8 +103,10 @@ def _raise_on_failure(host: Host, run: Run, part: Part) -> None:
         raise FleetError("The run was never started on this host.", "Run --tags training as a whole.")
     if part.state == "crashed":
         raise FleetError(
-            f"The supervisor of this host is gone without a verdict ({in_words(status)}): the server or its container went down.",
-            "Bring the container up (--tags container) and start again: the run resumes from its last complete checkpoint.",
+            f"The supervisor of this host is gone without a verdict ({in_words(status)}): the server or its container went down, "
+            "or the disk took no verdict.",
+            "See that there is room below the work root (df -h), bring the container up (--tags container) and start again: the run "
+            "resumes from its last complete checkpoint.",
             **details,
         )
     where = f" [{status['cause_node']}]" if status.get("cause_node") else ""

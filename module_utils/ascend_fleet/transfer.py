@@ -288,8 +288,10 @@ def explain(source: Source, argv: Sequence[str], rc: int, stderr: str) -> FleetE
     """Turn what ssh, rsync or the serving program said into an error that names host and remedy."""
     where = source.where
     for mark, problem, remedy in _KNOWN:
-        if mark.search(stderr):
-            return FleetError(problem.format(where=where, said=_line(mark, stderr)), remedy.format(source=source))
+        found = mark.search(stderr)
+        if found is not None:
+            words = {"where": where, "said": _line(mark, stderr), "source": source, **found.groupdict()}
+            return FleetError(problem.format(**words), remedy.format(**words))
     if _TURNED_AWAY.search(stderr):
         return TurnedAway(
             f"sshd of {where} closes new connections at once: {stderr.strip()[-500:]}",
@@ -325,6 +327,12 @@ _KNOWN: Sequence[Tuple[re.Pattern[str], str, str]] = (
         ),
         "This host cannot reach {where}: {said}",
         "Give an address of {source.name} that this host reaches (artifact_transfer_address), or open the port.",
+    ),
+    (
+        re.compile(r"can't open file '(?P<folder>[^'\n]*)/serve\.py'.*"),
+        "{where} cannot start the program that serves the files, which is in {folder}: {said}",
+        "On {source.name}, let user {source.user} enter {folder} and every directory above it (chmod 755), or give another "
+        "artifact_transfer_program_dir; then run again.",
     ),
     (
         re.compile(r"ascend-fleet refused: .*"),

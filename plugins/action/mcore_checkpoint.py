@@ -3,17 +3,26 @@
 
 One look says whether there is anything to do. If there is, the module runs detached from the connection, which may be lost and come
 back; a run of the playbook that was ended meanwhile leaves the work going, and the next one waits for it (the module holds a lock).
+Work that cannot end any more, because the host was restarted or the process killed, is a failure within a few seconds.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+
+# On the controller module_utils is a directory like any other.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from ascend_fleet.errors import FleetError
+from ascend_fleet.followed_job import Watch, failure, question, read_answer
 
 LIMIT = 7 * 24 * 3600  # seconds; more than any conversion or preprocessing takes
 RECONNECT_FOR = 600.0  # seconds without an answer after which a host is reported as unreachable
@@ -75,14 +84,20 @@ class ActionModule(ActionBase):
         # Where the job says it is: `~` of the login is another directory where a local connection runs as somebody else.
         place = os.path.dirname(str(started["results_file"]))
         job = {"jid": started["ansible_job_id"], "_async_dir": place}
-        answer = self._wait(job, variables)
+        try:
+            answer = self._wait(job, variables)
+        except FleetError as error:
+            answer = failure(error)
         self._execute_module(
             module_name="ansible.legacy.async_status", module_args={**job, "mode": "cleanup"}, task_vars=variables
         )
         return {key: value for key, value in answer.items() if key not in JOB_KEYS}
 
     def _wait(self, job: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        host, pause, shown, lost = str(variables.get("inventory_hostname", "")), FIRST_PAUSE, "", 0.0
+        """Return the job's result. Raises FleetError where there will be none, AnsibleConnectionFailure where the host stays away."""
+        host = str(self._task.delegate_to or variables.get("inventory_hostname", ""))
+        path, doing = (text.format(**self._task.args) for text in LONG[self._name()])
+        watch, pause, shown, lost = Watch(host, doing), FIRST_PAUSE, "", 0.0
         while True:
             try:
                 answer: dict[str, Any] = self._execute_module(
@@ -91,8 +106,13 @@ class ActionModule(ActionBase):
                     task_vars=variables,
                 )
                 if answer.get("finished"):
+                    watch.check_result(answer)
                     return answer
-                line, lost = self._progress(), 0.0
+                # One command for both: each question costs a connection its round trip.
+                asked = self._low_level_execute_command(question(job["jid"], path), sudoable=True)
+                sight, progress = read_answer(asked.get("stdout", ""))
+                watch.see(sight)
+                line, lost = self.words(doing, progress), 0.0
                 if line and line != shown:
                     self._display.display(f"{host}: {line}")
                     shown = line
@@ -104,11 +124,6 @@ class ActionModule(ActionBase):
                 self._connection.reset()
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE)
-
-    def _progress(self) -> str:
-        path, doing = (text.format(**self._task.args) for text in LONG[self._name()])
-        read = self._low_level_execute_command(f"cat {self._connection._shell.quote(path)}", sudoable=True)
-        return self.words(doing, read.get("stdout", "")) if read.get("rc") == 0 else ""
 
     @staticmethod
     def words(doing: str, text: str) -> str:

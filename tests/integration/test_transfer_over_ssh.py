@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -358,3 +359,40 @@ def test_a_grant_of_a_user_without_the_file_makes_it_private(site: Site, tmp_pat
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_uid == account.uid
     assert time.strftime("%Y") in path.read_text()
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("strict_umask")
+def test_a_strict_umask_keeps_the_login_user_from_nothing(site: Site) -> None:
+    done = site.sync(site.grant())
+    assert not done.failed, done.data
+    weights = site.work / "weights"
+    made = [site.programs, weights, weights / "current", weights / "current" / "refs"]
+    assert {str(path): path.stat().st_mode & 0o777 for path in made} == dict.fromkeys(map(str, made), 0o755)
+
+
+def test_a_program_directory_that_an_earlier_version_closed_is_opened(site: Site) -> None:
+    site.programs.mkdir(mode=0o700)
+    site.grant()
+    assert site.programs.stat().st_mode & 0o777 == 0o755
+    (site.programs / "of-somebody").write_text("")
+    site.programs.chmod(0o700)
+    site.grant()
+    assert site.programs.stat().st_mode & 0o777 == 0o700, "what holds other things is not ours to open"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_serving_program_that_cannot_be_started_is_named(site: Site, method: str) -> None:
+    grant = site.grant()
+    shutil.rmtree(site.programs)
+    refused = site.sync(grant, method=method)
+    assert refused.failed
+    assert "store-1" in refused["problem"] and f"which is in {site.programs}:" in refused["problem"]
+    assert f"enter {site.programs} and every" in refused["remedy"]
+    assert site.sshd.user in refused["remedy"]

@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,3 +36,26 @@ def test_what_the_system_refuses_is_explained(number: int, remedy: str, capsys: 
     assert result["failed"]
     assert result["problem"] == f"/data/x: {os.strerror(number)}."
     assert remedy in result["remedy"]
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("strict_umask")
+def test_a_strict_umask_of_the_login_keeps_nobody_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def make(host: Host, params: dict[str, Any], check_mode: bool) -> Outcome:
+        host.make_dirs(str(tmp_path / "deep" / "artifact"))
+        host.run(["mkdir", str(tmp_path / "by-a-program")])
+        host.write_text(str(tmp_path / "private"), "", mode=0o600)
+        return Outcome(changed=True)
+
+    with patch_module_args({}), pytest.raises(SystemExit):
+        run_module({}, make)
+    assert json.loads(capsys.readouterr().out)["changed"]
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("deep", "deep/artifact", "by-a-program")}
+    assert modes == dict.fromkeys(modes, 0o755)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600

@@ -45,6 +45,20 @@ def test_write_text_replaces_whole_files(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
+def test_a_directory_of_ours_is_opened_and_keeps_the_rest_of_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    folder.chmod(0o2700)
+    Host().let_in(str(folder))
+    assert folder.stat().st_mode & 0o7777 == 0o2755
+    folder.chmod(0o700)
+    monkeypatch.setattr("os.geteuid", lambda: folder.stat().st_uid + 1)
+    Host().let_in(str(folder))
+    assert folder.stat().st_mode & 0o7777 == 0o700
+
+
 def test_make_dirs_below_a_file_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FleetError, match="cannot be made"):
@@ -74,6 +88,9 @@ def test_container_launch_line_works_in_a_real_shell(tmp_path: Path) -> None:
     argv = ["bash", "-c", launch[1], "fleet", "sh", "-c", 'echo "$FROM_SCRIPT $1"', "sh", "two words"]
     good = Host().run(argv, env={"FLEET_ENV_SCRIPTS": str(script)})
     assert good.stdout == "yes two words\n"
+    script.write_text("umask 077\n")
+    mask = Host().run([*argv[:4], "sh", "-c", "umask"], env={"FLEET_ENV_SCRIPTS": str(script)})
+    assert mask.stdout.strip() == "0022", "what a container makes is fetched by others"
     bad = Host().run(argv, env={"FLEET_ENV_SCRIPTS": "/nowhere"}, check=False)
     assert bad.rc == 120
     assert "/nowhere is not there" in bad.stderr
