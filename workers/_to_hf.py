@@ -48,7 +48,9 @@ class Checkpoint:
         files = rank_files(iteration)
         tp, pp = grid(files)
         self.spec = spec
-        self.ranks = {rank: tensors_of(load_rank(path)) for rank, path in files.items()}
+        states = {rank: load_rank(path) for rank, path in files.items()}
+        self.args = states[(0, 0)].get("args")
+        self.ranks = {rank: tensors_of(state) for rank, state in states.items()}
         self.split = Split(tp, self._stages(pp), self._vocabulary(tp))
         self.sources: Dict[str, List[Source]] = {}
         for rank in self.split.ranks():
@@ -70,7 +72,16 @@ class Checkpoint:
         embedding = self.ranks[(0, 0)].get(MCORE_EMBEDDING)
         if embedding is None:
             raise WorkerError(f"the first stage holds no {MCORE_EMBEDDING}", "Give a Megatron-core GPT checkpoint.")
-        return int(embedding.shape[0]) * tp
+        rows = int(embedding.shape[0]) * tp
+        # Padding hides a vocabulary of another size: rows that are not there would be exported unfilled, others be dropped.
+        recorded = getattr(self.args, "vocab_size", None)
+        if rows < self.spec.vocab or (isinstance(recorded, int) and recorded != self.spec.vocab):
+            size = f"{rows} rows" if rows < self.spec.vocab else f"vocab_size {recorded} (recorded in its args)"
+            raise WorkerError(
+                f"the checkpoint's embedding has {size}, the reference model vocab_size {self.spec.vocab}",
+                "Give the model that the checkpoint was converted from.",
+            )
+        return rows
 
     def _index(self, rank: Tuple[int, int], iteration: Path) -> None:
         tensors = self.ranks[rank]

@@ -225,6 +225,26 @@ def test_checkpoint_of_another_model(model: Path, tmp_path: Path) -> None:
         _to_hf.convert(tmp_path / "out", wide, tmp_path / "back")
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize(("vocab", "words"), [(40, r"has 32 rows, .* vocab_size 40"), (30, "has vocab_size 31")])
+def test_reference_of_another_vocabulary(model: Path, tmp_path: Path, vocab: int, words: str, recorded: bool) -> None:
+    """No row is exported that was never written, none is dropped. What a run saved may record no size: then a smaller
+    vocabulary cannot be told from padding."""
+    _to_mcore.convert(model, tmp_path / "out", 2, 1)
+    if not recorded:
+        for path in (tmp_path / "out").rglob("*.pt"):
+            state = torch.load(path, weights_only=False)
+            state["args"].vocab_size = None
+            torch.save(state, path)
+    other = make_model(tmp_path / "other", vocab_size=vocab)
+    if vocab < 31 and not recorded:
+        assert _to_hf.convert(tmp_path / "out", other, tmp_path / "back")["files"]
+        return
+    with pytest.raises(WorkerError, match=words):
+        _to_hf.convert(tmp_path / "out", other, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
 def test_smallest_namespace_upstream_needs(model: Path, tmp_path: Path) -> None:
     _to_mcore.convert(model, tmp_path / "out", 2, 2, layers_per_stage=[1, 3])
     args = _mcore.load_rank(tmp_path / "out/release/mp_rank_00_001/model_optim_rng.pt")["args"]
