@@ -35,6 +35,7 @@ from _mcore import find_iteration, grid, load_rank, rank_files, tensors_of
 from _model_config import model_spec, read_config
 from _safetensors import Shards, write_header
 from _to_mcore import check_tensors
+from _values import is_finite, same_bits
 
 Source = Tuple[Tuple[int, int], Target, Piece]
 RECEIPT = "receipt.json"  # describes the reference, not what is written here
@@ -129,7 +130,7 @@ class Checkpoint:
         return result
 
     def _compare(self, name: str, first: Source, second: Source) -> None:
-        if not torch.equal(self.piece(first), self.piece(second)):
+        if not same_bits(self.piece(first), self.piece(second)):
             raise WorkerError(
                 f"{name}: the copies on the ranks {first[0][0]}_{first[0][1]} and {second[0][0]}_{second[0][1]} differ",
                 "Gather the shards of one iteration from all hosts.",
@@ -141,7 +142,7 @@ class Checkpoint:
         for source in self.sources[EMBEDDING]:
             pairs.setdefault(source[2].rows, {})[source[1].key] = source
         return any(
-            MCORE_OUTPUT in pair and not torch.equal(self.piece(pair[MCORE_EMBEDDING]), self.piece(pair[MCORE_OUTPUT]))
+            MCORE_OUTPUT in pair and not same_bits(self.piece(pair[MCORE_EMBEDDING]), self.piece(pair[MCORE_OUTPUT]))
             for pair in pairs.values()
         )
 
@@ -164,7 +165,7 @@ def convert(mcore: Path, reference: Path, out: Path) -> Dict[str, Any]:
         warn(warning)
     with removed_on_failure(out):
         out.mkdir(parents=True, exist_ok=True)
-        files = _write_shards(checkpoint, shards, out)
+        files = _write_shards(checkpoint, shards, out, warnings)
         _copy_rest(reference, out)
         sync_directory(out)
     return {
@@ -179,7 +180,8 @@ def convert(mcore: Path, reference: Path, out: Path) -> Dict[str, Any]:
     }
 
 
-def _write_shards(checkpoint: Checkpoint, shards: Shards, out: Path) -> Dict[str, Dict[str, int]]:
+def _write_shards(checkpoint: Checkpoint, shards: Shards, out: Path, warnings: List[str]) -> Dict[str, Dict[str, int]]:
+    """Write every shard and describe it; what is wrong with the values of a tensor is added to ``warnings``."""
     total = sum(entry.bytes for entries in shards.files.values() for entry in entries.values())
     progress = Progress(total, "bytes")
     files: Dict[str, Dict[str, int]] = {}
@@ -188,19 +190,23 @@ def _write_shards(checkpoint: Checkpoint, shards: Shards, out: Path) -> Dict[str
         with whole_file(out / name) as temporary, temporary.open("wb") as handle:
             handle.write(write_header({tensor: (entries[tensor].dtype, entries[tensor].shape) for tensor in order}))
             for tensor in order:
-                _write_tensor(checkpoint, shards, tensor, handle)
+                if not _write_tensor(checkpoint, shards, tensor, handle):
+                    warnings.append(f"tensor {tensor} in {name} holds NaN or Inf, or values too large for its type")
+                    warn(warnings[-1])
                 progress.advance(entries[tensor].bytes)
         files[name] = {"bytes": (out / name).stat().st_size, "tensors": len(order)}
     return files
 
 
-def _write_tensor(checkpoint: Checkpoint, shards: Shards, name: str, handle: BinaryIO) -> None:
+def _write_tensor(checkpoint: Checkpoint, shards: Shards, name: str, handle: BinaryIO) -> bool:
+    """Write one tensor's values; whether the trained ones are finite in the type they are written in."""
     entry = shards.entry(name)
     source = EMBEDDING if name == LM_HEAD and checkpoint.spec.tied else name
     # What the checkpoint does not know are rotary tables of old models: not trained, so copied.
     trained = source in checkpoint.sources
     value = checkpoint.tensor(source, entry.shape).to(entry.dtype) if trained else shards.tensor(name)
     handle.write(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return not trained or is_finite(value)
 
 
 def _copy_rest(reference: Path, out: Path) -> None:

@@ -31,14 +31,9 @@ from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dty
 from _safetensors import Shards
 from _torch_file import Slot
 from _torch_file import write as write_file
+from _values import EXPONENTS, is_finite
 
 Rank = Tuple[int, int]
-# Integer type of the same size, and the exponent bits that are all set in NaN and Inf.
-EXPONENTS = {
-    torch.float32: (torch.int32, 0x7F800000),
-    torch.float16: (torch.int16, 0x7C00),
-    torch.bfloat16: (torch.int16, 0x7F80),
-}
 
 
 @dataclass
@@ -82,14 +77,13 @@ def convert(
     target = target_dtype(dtype, config, shards)
     size = sum(rank_bytes(spec, split, rank, target) for rank in chosen)
     require_space(out, size + 2**20 * len(chosen))
-    warnings = shards.warnings + unfinite(shards, spec, split, chosen)
+    through = config_dtype(config)
+    warnings = shards.warnings + unfinite(shards, spec, split, chosen, (through, target))
     for warning in warnings:
         warn(warning)
     args = checkpoint_args(config, spec, split, target, divisible_by)
     iteration, text = ("release", "release") if tracker == "release" else ("iter_0000001", "1")
-    job = Job(
-        shards, spec, split, target, config_dtype(config), args, out / iteration, digests, Progress(size, "bytes")
-    )
+    job = Job(shards, spec, split, target, through, args, out / iteration, digests, Progress(size, "bytes"))
     with removed_on_failure(out):
         job.iteration.mkdir(parents=True)
         written = _write_all(job, chosen, workers)
@@ -158,22 +152,22 @@ def rank_bytes(spec: ModelSpec, split: Split, rank: Rank, dtype: torch.dtype) ->
     return count * torch.empty((), dtype=dtype).element_size()
 
 
-def unfinite(shards: Shards, spec: ModelSpec, split: Split, ranks: Iterable[Rank]) -> List[str]:
-    """Name the tensors of these ranks that hold NaN or Inf: they are converted as they are, but no training recovers."""
+def unfinite(
+    shards: Shards, spec: ModelSpec, split: Split, ranks: Iterable[Rank], types: Sequence[Optional[torch.dtype]]
+) -> List[str]:
+    """Name the tensors of these ranks that hold NaN or Inf, or will when their values have passed through ``types``: they are
+    converted as they are, but no training recovers."""
     names = {piece.source for rank in ranks for target in rank_targets(spec, split, *rank) for piece in target.pieces}
     found = []
     for name in sorted(names):
-        if not is_finite(shards.tensor(name)):
+        tensor = shards.tensor(name)
+        narrow = torch.float16 in types and tensor.dtype != torch.float16
+        if not is_finite(tensor):
             found.append(f"tensor {name} in {shards.place[name]} holds NaN or Inf")
+        elif narrow and not is_finite(tensor, types):
+            found.append(f"tensor {name} in {shards.place[name]} holds values too large for float16: they become Inf")
         shards.release([name])
     return found
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Look for the exponent of NaN and Inf in the bits: works for every type in every torch, in small pieces."""
-    kind, exponent = EXPONENTS[tensor.dtype]
-    pieces = tensor.reshape(-1).view(kind).split(1 << 18)
-    return all(int((bits & exponent).amax()) != exponent for bits in pieces)
 
 
 def assemble(

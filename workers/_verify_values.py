@@ -18,6 +18,7 @@ from _layout import EMBEDDING, LM_HEAD, MCORE_EMBEDDING, MCORE_OUTPUT
 from _mcore import grid, load_rank, rank_files, tensors_of
 from _model_config import config_dtype
 from _safetensors import Shards
+from _values import same_bits
 
 AGAIN = "Do not train on it: look at the converter's log, and convert again."
 VOCABULARY = (MCORE_EMBEDDING, MCORE_OUTPUT)
@@ -97,6 +98,6 @@ def _distinct(name: str, parts: List[torch.Tensor], config: Dict[str, Any]) -> T
         rows = int(config["vocab_size"])
         starts = [sum(part.shape[0] for part in parts[:number]) for number in range(len(parts))]
         return tuple(part[: max(0, rows - start)] for start, part in zip(starts, parts))
-    if all(torch.equal(part, parts[0]) for part in parts[1:]):
+    if all(same_bits(part, parts[0]) for part in parts[1:]):
         return (parts[0],)
     return tuple(parts)

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _to_hf
 import _to_mcore
+import _values
+import _verify_mcore
 import convert_checkpoint
 import pytest
 import torch
@@ -190,11 +193,11 @@ def test_old_rotary_tables_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_finite_means_what_torch_means(dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
-    assert _to_mcore.is_finite(torch.tensor([0.0, -0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype))
+    assert _values.is_finite(torch.tensor([0.0, -0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype))
     for value in (float("nan"), -float("nan"), float("inf"), -float("inf")):
         tensor = torch.zeros(3, (1 << 20) // 2, dtype=dtype)
         tensor[2, -1] = value
-        assert not _to_mcore.is_finite(tensor)
+        assert not _values.is_finite(tensor)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -204,6 +207,43 @@ def test_nan_and_inf_are_a_warning(tmp_path: Path, value: float) -> None:
     source = write_model(tmp_path / "hf", config(), tensors)
     (warning,) = _to_mcore.convert(source, tmp_path / "out", 1, 2)["warnings"]
     assert "model.layers.2.mlp.up_proj.weight" in warning
+
+
+@pytest.mark.parametrize(("own", "dtype"), [("bfloat16", "fp16"), ("float16", "bf16")])
+def test_values_too_large_for_float16_are_a_warning(tmp_path: Path, own: str, dtype: str) -> None:
+    """On the way in, where the target or the model's own type is float16, and when the result is verified."""
+    settings = config(torch_dtype=own)
+    tensors = weights(settings, torch.bfloat16)
+    name = "model.layers.2.self_attn.k_proj.weight"
+    tensors[name][3, 3] = 1e5  # of the first of two groups
+    source = write_model(tmp_path / "hf", settings, tensors)
+    (warning,) = _to_mcore.convert(source, tmp_path / "out", 1, 2, dtype=dtype)["warnings"]
+    assert name in warning
+    assert "too large for float16" in warning
+    result = _verify_mcore.verify(source, tmp_path / "out", 1, 2, dtype=dtype)
+    assert result["equal"]
+    assert result["warnings"] == [f"tensor {name} holds NaN or Inf in the checkpoint"]
+
+
+def test_nan_is_exported_with_a_warning(tmp_path: Path) -> None:
+    """Copies that are the same NaN do not differ; padding of the vocabulary is not looked at."""
+    tensors = weights(config(), torch.bfloat16)
+    for name in ("model.norm.weight", "lm_head.weight"):
+        tensors[name][3] = float("nan")
+    source = write_model(tmp_path / "hf", config(), tensors)
+    _to_mcore.convert(source, tmp_path / "out", 2, 1)
+    warnings = _to_hf.convert(tmp_path / "out", source, tmp_path / "back")["warnings"]
+    assert sorted(warning.split()[1] for warning in warnings) == ["lm_head.weight", "model.norm.weight"]
+
+
+def test_trained_values_too_large_for_the_reference_are_a_warning(tmp_path: Path) -> None:
+    tensors = weights(config(torch_dtype=None), torch.float32)
+    tensors["model.norm.weight"][3] = 1e5
+    source = write_model(tmp_path / "hf", config(torch_dtype=None), tensors)
+    _to_mcore.convert(source, tmp_path / "out", 1, 1)
+    reference = make_model(tmp_path / "reference", dtype=torch.float16)
+    (warning,) = _to_hf.convert(tmp_path / "out", reference, tmp_path / "back")["warnings"]
+    assert "model.norm.weight" in warning
 
 
 def test_too_little_disk(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
