@@ -64,10 +64,25 @@ def read_header(path: Path) -> Dict[str, Entry]:
             raise WorkerError(f"{path} ({size} bytes) is truncated or not safetensors: its header does not fit", AGAIN)
         raw = handle.read(length)
     entries = _parse(path, raw, 8 + length)
-    end = max((entry.stop for entry in entries.values()), default=8 + length)
+    end = _end(path, entries, 8 + length)
     if end != size:
         raise WorkerError(f"{path} has {size} bytes, its header describes {end}: truncated or damaged", AGAIN)
     return entries
+
+
+def _end(path: Path, entries: Dict[str, Entry], base: int) -> int:
+    """Where the data ends. As in the safetensors library each tensor starts where the one before it ends: one that overlaps
+    another, or leaves a gap, holds values that are not its own."""
+    end = base
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != end:
+            raise WorkerError(
+                f"{path} has a damaged header: tensor {name} starts at byte {entry.start - base} of the data, "
+                f"the one before it ends at {end - base}",
+                AGAIN,
+            )
+        end = entry.stop
+    return end
 
 
 def _parse(path: Path, raw: bytes, base: int) -> Dict[str, Entry]:

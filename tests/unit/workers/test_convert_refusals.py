@@ -171,15 +171,37 @@ def test_wrong_tensors(tmp_path: Path, change: Callable[[dict[str, torch.Tensor]
     assert words in refused(source, tmp_path / "out").message
 
 
-def test_tensor_described_with_too_few_bytes(tmp_path: Path) -> None:
-    source = make_model(tmp_path / "hf", shards=1)
+def edit_header(source: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header of a model's only shard; the data stays."""
     raw = (source / "model.safetensors").read_bytes()
     length = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8 : 8 + length])
-    header["model.norm.weight"]["shape"] = [17]
+    change(header)
     text = json.dumps(header).encode()
     (source / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+
+
+def test_tensor_described_with_too_few_bytes(tmp_path: Path) -> None:
+    source = make_model(tmp_path / "hf", shards=1)
+    edit_header(source, lambda header: header["model.norm.weight"].update(shape=[17]))
     assert "model.norm.weight of shape [17]" in refused(source, tmp_path / "out").message
+
+
+@pytest.mark.parametrize("place", ["the other's", "further on"])
+def test_tensors_that_overlap_or_leave_a_gap(tmp_path: Path, place: str) -> None:
+    """Of two tensors of one size the first takes the place of the second, or half of its own and half of the second's."""
+    source = make_model(tmp_path / "hf", shards=1)
+    first, second = (f"model.layers.{layer}.input_layernorm.weight" for layer in (0, 1))
+
+    def change(header: dict[str, Any]) -> None:
+        offsets = header[first]["data_offsets"]
+        new = header[second]["data_offsets"] if place == "the other's" else [offset + 16 for offset in offsets]
+        header[first]["data_offsets"] = new
+
+    edit_header(source, change)
+    message = refused(source, tmp_path / "out").message
+    assert "damaged header: tensor model." in message
+    assert "the one before it ends at" in message
 
 
 def test_old_rotary_tables_are_left_out(tmp_path: Path) -> None:
