@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import torch
-from _common import WorkerError, read_json
+from _common import POINTER, WorkerError, read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-POINTER = b"version https://git-lfs"
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
 
 DTYPES = {
@@ -125,9 +124,8 @@ class Shards:
     def _weight_map(self) -> Optional[Dict[str, str]]:
         index = self.directory / INDEX
         if index.is_file():
-            if index.read_bytes()[: len(POINTER)] == POINTER:
-                raise WorkerError(f"{index} is a git-lfs pointer", "Run `git lfs pull` where the model comes from.")
-            weight_map = read_json(index, "index").get("weight_map")
+            content = read_json(index, "index")
+            weight_map = content.get("weight_map") if isinstance(content, dict) else None
             if not isinstance(weight_map, dict) or not weight_map:
                 raise WorkerError(f"index {index} has no weight_map", "Copy the index again from its origin.")
             outside = [name for name in weight_map.values() if Path(str(name)).name != name]

@@ -72,6 +72,9 @@ def test_intermediate_size_that_does_not_divide(tmp_path: Path) -> None:
         ({"head_dim": 8}, "head_dim=8 differs"),
         ({"num_hidden_layers": "four"}, "num_hidden_layers='four'"),
         ({"num_key_value_heads": 3}, "do not divide"),
+        ({"rope_scaling": "yarn"}, "rope_scaling='yarn', not an object"),
+        ({"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 1.0}}, "llama3 with factor=None, not a number"),
+        ({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": "1"}}, "low_freq_factor='1'"),
     ],
 )
 def test_models_of_another_kind(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -136,6 +139,11 @@ def _escape(source: Path) -> None:
         (lambda source: (source / INDEX).write_text("{"), "not JSON"),
         (lambda source: (source / INDEX).write_text("{}"), "no weight_map"),
         (lambda source: (source / INDEX).write_text("version https://git-lfs.github.com/spec/v1\n"), "git-lfs pointer"),
+        (lambda source: (source / INDEX).write_text("[]"), "no weight_map"),
+        (
+            lambda source: (source / "config.json").write_text("version https://git-lfs.github.com/spec/v1\n"),
+            "config.json is a git-lfs pointer",
+        ),
         (lambda source: (source / "config.json").unlink(), "config.json does not exist"),
         (_misplace, "says model.norm.weight is in"),
         (_invent, "says model.extra.weight is in"),
