@@ -31,7 +31,7 @@ from _layout import (
     hf_shapes,
     rank_targets,
 )
-from _mcore import find_iteration, grid, load_rank, rank_files, tensors_of
+from _mcore import find_iteration, load_rank, rank_files, tensors_of, whole_grid
 from _model_config import model_spec, read_config
 from _safetensors import Shards, write_header
 from _to_mcore import check_tensors
@@ -47,7 +47,7 @@ class Checkpoint:
 
     def __init__(self, iteration: Path, spec: ModelSpec) -> None:
         files = rank_files(iteration)
-        tp, pp = grid(files)
+        tp, pp = whole_grid(files)
         self.spec = spec
         states = {rank: load_rank(path) for rank, path in files.items()}
         self.args = states[(0, 0)].get("args")

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Set, Tuple
 import torch
 from _common import Progress, WorkerError, require_directory, warn
 from _layout import ModelSpec, Split, lone_extra_state, plan_split, rank_targets
-from _mcore import find_iteration, load_rank, rank_files, tensors_of
+from _mcore import find_iteration, load_rank, rank_files, tensors_of, whole_grid
 from _model_config import SHORT_NAMES, TORCH_DTYPES, config_dtype, is_native, model_spec, read_config
 from _safetensors import Shards
 from _to_mcore import assemble, check_tensors, rank_bytes, target_dtype
@@ -46,6 +46,7 @@ def verify(
     target = target_dtype(dtype, config, shards)
     files = rank_files(iteration)
     _require_ranks(iteration, split, set(files))
+    whole_grid(files)  # all that was asked for may be a part of what the checkpoint is
     progress = Progress(sum(rank_bytes(spec, split, rank, target) for rank in split.ranks()), "bytes")
     through = config_dtype(config)
     tensors, unfinite = 0, set()

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Tuple
 import torch
 from _common import WorkerError
 from _layout import EMBEDDING, LM_HEAD, MCORE_EMBEDDING, MCORE_OUTPUT
-from _mcore import grid, load_rank, rank_files, tensors_of
+from _mcore import load_rank, rank_files, tensors_of, whole_grid
 from _model_config import config_dtype
 from _safetensors import Shards
 from _values import same_bits
@@ -49,8 +49,9 @@ def compare_values(
 ) -> Dict[str, Any]:
     """Raise WorkerError where the checkpoint does not hold exactly the values of the model."""
     files = rank_files(iteration)
-    if grid(files) != (tp, pp):
-        raise WorkerError(f"{iteration} is TP {grid(files)[0]} x PP {grid(files)[1]}, not TP {tp} x PP {pp}", AGAIN)
+    found_tp, found_pp = whole_grid(files)
+    if (found_tp, found_pp) != (tp, pp):
+        raise WorkerError(f"{iteration} is TP {found_tp} x PP {found_pp}, not TP {tp} x PP {pp}", AGAIN)
     wanted = _source(Shards(hf), config, dtype)
     found = Sum()
     for stage in range(pp):

@@ -17,6 +17,7 @@ import _mcore
 import _to_hf
 import _to_mcore
 import _torch_file
+import _verify_mcore
 import pytest
 import torch
 from _common import WorkerError
@@ -41,8 +42,32 @@ def test_only_the_asked_ranks_are_written(model: Path, tmp_path: Path) -> None:
     assert set(result["files"]) == wanted
     for name, one in result["files"].items():
         assert (tmp_path / "out" / name).stat().st_size == one["bytes"]
-    with pytest.raises(WorkerError, match="0_1, 1_0|1_0, 0_1"):
-        inspect(tmp_path / "out")
+    assert inspect(tmp_path / "out")["missing"] == ["1_0", "0_1"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("ranks", [[(0, 0), (1, 0)], [(0, 0), (0, 1)]])
+def test_a_part_is_no_smaller_checkpoint(model: Path, tmp_path: Path, ranks: Any, recorded: bool) -> None:
+    """One stage of two, one half of each stage: what is missing is named. Without recorded sizes the names say only that
+    there are stages."""
+    _to_mcore.convert(model, tmp_path / "out", 2, 2, ranks=ranks)
+    if not recorded:
+        for path in (tmp_path / "out").rglob("*.pt"):
+            torch.save({**torch.load(path, weights_only=False), "args": None}, path)
+        if ranks == [(0, 0), (0, 1)]:
+            assert inspect(tmp_path / "out")["missing"] == []
+            return
+    missing = [f"{t}_{p}" for p in (0, 1) for t in (0, 1) if (t, p) not in ranks]
+    result = inspect(tmp_path / "out")
+    assert (result["tp"], result["pp"], result["missing"]) == (2, 2, missing)
+    words = f"of TP 2 x PP 2 the ranks {', '.join(missing)} are missing"
+    with pytest.raises(WorkerError, match=words):
+        _to_hf.convert(tmp_path / "out", model, tmp_path / "back")
+    tp, pp = (max(rank[axis] for rank in ranks) + 1 for axis in (0, 1))
+    with pytest.raises(WorkerError, match=words):
+        _verify_mcore.verify(model, tmp_path / "out", tp, pp)
+    with pytest.raises(WorkerError, match=f"ranks missing: {', '.join(sorted(missing))}"):
+        _verify_mcore.verify(model, tmp_path / "out", 2, 2)
 
 
 def test_workers_write_the_same(model: Path, tmp_path: Path) -> None:
