@@ -25,13 +25,24 @@ from _common import (
     warn,
     whole_file,
 )
-from _layout import ModelSpec, Piece, Split, Target, hf_shapes, lone_extra_state, plan_split, rank_targets
+from _layout import (
+    EMBEDDING,
+    LM_HEAD,
+    ModelSpec,
+    Piece,
+    Split,
+    Target,
+    hf_shapes,
+    lone_extra_state,
+    plan_split,
+    rank_targets,
+)
 from _mcore import TRACKER, WEIGHTS, digest
 from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, read_config
 from _safetensors import Shards
 from _torch_file import Slot
 from _torch_file import write as write_file
-from _values import EXPONENTS, is_finite
+from _values import EXPONENTS, is_finite, same_values
 
 Rank = Tuple[int, int]
 
@@ -78,7 +89,7 @@ def convert(
     size = sum(rank_bytes(spec, split, rank, target) for rank in chosen)
     require_space(out, size + 2**20 * len(chosen))
     through = config_dtype(config)
-    warnings = shards.warnings + unfinite(shards, spec, split, chosen, (through, target))
+    warnings = shards.warnings + untied(shards, spec) + unfinite(shards, spec, split, chosen, (through, target))
     for warning in warnings:
         warn(warning)
     args = checkpoint_args(config, spec, split, target, divisible_by)
@@ -125,7 +136,7 @@ def check_tensors(shards: Shards, spec: ModelSpec) -> None:
     unknown = [
         name
         for name in shards.place
-        if name not in expected and not name.endswith("rotary_emb.inv_freq") and name != "lm_head.weight"
+        if name not in expected and not name.endswith("rotary_emb.inv_freq") and name != LM_HEAD
     ]
     if unknown:
         raise WorkerError(
@@ -150,6 +161,20 @@ def rank_bytes(spec: ModelSpec, split: Split, rank: Rank, dtype: torch.dtype) ->
             size *= length
         count += size
     return count * torch.empty((), dtype=dtype).element_size()
+
+
+def untied(shards: Shards, spec: ModelSpec) -> List[str]:
+    """Name an output layer that a tied model carries although it is not the embedding: as transformers does it is left out."""
+    if not spec.tied or LM_HEAD not in shards.place:
+        return []
+    same = same_values(shards.tensor(LM_HEAD), shards.tensor(EMBEDDING))
+    shards.release([LM_HEAD, EMBEDDING])
+    if same:
+        return []
+    return [
+        f"tensor {LM_HEAD} in {shards.place[LM_HEAD]} differs from {EMBEDDING}, but config.json ties the two: it is left out and "
+        "lost; if the model was trained with it, set tie_word_embeddings to false and convert again"
+    ]
 
 
 def unfinite(

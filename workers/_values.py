@@ -34,3 +34,11 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
         return False
     one, other = (tensor.contiguous().view(-1).view(torch.uint8) for tensor in (first, second))
     return torch.equal(one, other)
+
+
+def same_values(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Equal as numbers, also where the types differ; NaN equals itself."""
+    if first.dtype == second.dtype:
+        return same_bits(first, second)
+    pieces = zip(first.reshape(-1).split(PIECE), second.reshape(-1).split(PIECE))
+    return first.shape == second.shape and all(same_bits(one.double(), other.double()) for one, other in pieces)

@@ -220,6 +220,25 @@ def test_old_rotary_tables_are_left_out(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", ["equal", "other values", "other shape"])
+def test_output_layer_of_a_tied_model_is_a_warning_where_it_differs(
+    tmp_path: Path, kind: str, dtype: torch.dtype
+) -> None:
+    settings = config(tie_word_embeddings=True)
+    tensors = weights(settings, torch.bfloat16)
+    head = tensors["model.embed_tokens.weight"].to(dtype, copy=True)
+    head[30, 15] += kind == "other values"
+    tensors["lm_head.weight"] = head[:30].clone() if kind == "other shape" else head
+    source = write_model(tmp_path / "hf", settings, tensors)
+    warnings = _to_mcore.convert(source, tmp_path / "out", 1, 1)["warnings"]
+    if kind == "equal":
+        assert warnings == []
+    else:
+        assert "lm_head.weight" in warnings[0]
+        assert "it is left out" in warnings[0]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_finite_means_what_torch_means(dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
