@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Dict, List, Tuple
 
 import torch
+from _check_model import check_tensors
 from _common import (
     Progress,
     WorkerError,
@@ -34,7 +35,6 @@ from _layout import (
 from _mcore import find_iteration, load_rank, rank_files, tensors_of, whole_grid
 from _model_config import model_spec, read_config
 from _safetensors import Shards, write_header
-from _to_mcore import check_tensors
 from _values import is_finite, same_bits
 
 Source = Tuple[Tuple[int, int], Target, Piece]

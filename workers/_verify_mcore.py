@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import torch
+from _check_model import check_tensors
 from _common import Progress, WorkerError, require_directory, warn
 from _layout import ModelSpec, Split, lone_extra_state, plan_split, rank_targets
 from _mcore import find_iteration, load_rank, rank_files, tensors_of, whole_grid
 from _model_config import SHORT_NAMES, TORCH_DTYPES, config_dtype, is_native, model_spec, read_config
 from _safetensors import Shards
-from _to_mcore import assemble, check_tensors, rank_bytes, target_dtype
+from _to_mcore import assemble, rank_bytes, target_dtype
 from _values import is_finite, same_bits
 from _verify_values import compare_values
 
