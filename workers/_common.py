@@ -146,10 +146,19 @@ def removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
+POINTER = b"version https://git-lfs"  # the start of what git leaves in place of a large file
+
+
 def read_json(path: Path, what: str) -> Any:
     """Load a JSON file; errors name the file and the line."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        if raw.startswith(POINTER):
+            raise WorkerError(
+                f"{what} {path} is a git-lfs pointer",
+                "Run `git lfs pull` where the model comes from, and copy it again.",
+            )
+        return json.loads(raw.decode("utf-8"))
     except FileNotFoundError:
         raise WorkerError(f"{what} {path} does not exist", "Copy the complete model directory.") from None
     except UnicodeDecodeError as error:

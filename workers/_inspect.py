@@ -7,26 +7,31 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, Dict
 
-from _common import require_directory
-from _mcore import digest, find_iteration, grid, load_rank, rank_files, tensors_of
+from _common import require_directory, warn
+from _mcore import digest, find_iteration, grid, load_rank, missing_ranks, rank_files, tensors_of
 from _to_mcore import tensors_digest
 
 
 def inspect(directory: Path, digests: bool = True) -> Dict[str, Any]:
-    """Return tracker, TP, PP, dtypes and per file its tensors (shape, dtype, sha256). Missing ranks are reported."""
+    """Return tracker, TP, PP, dtypes and per file its tensors (shape, dtype, sha256). TP and PP are those of the whole
+    checkpoint; the ranks that are not here are in ``missing``, and the digest is of those that are."""
     require_directory(directory, "checkpoint")
     iteration, tracker = find_iteration(directory)
     files = rank_files(iteration)
     described = {
         f"{iteration.name}/{path.parent.name}/{path.name}": _describe(path, digests) for path in files.values()
     }
-    tp, pp = grid(files)
+    tp, pp = grid(files, load_rank(next(iter(files.values()))).get("args"))
+    missing = missing_ranks(files, tp, pp)
+    if missing:
+        warn(f"of TP {tp} x PP {pp} the ranks {', '.join(missing)} are missing")
     result: Dict[str, Any] = {
         "directory": str(directory),
         "tracker": tracker,
         "iteration": iteration.name,
         "tp": tp,
         "pp": pp,
+        "missing": missing,
         "dtypes": sorted({tensor["dtype"] for one in described.values() for tensor in one["tensors"].values()}),
         "files": described,
     }

@@ -7,6 +7,7 @@ import hashlib
 import pickle
 import re
 import types
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -14,6 +15,7 @@ from typing import Any, Dict, List, Tuple
 import torch
 from _common import WorkerError
 
+Rank = Tuple[int, int]  # (tp, pp)
 TRACKER = "latest_checkpointed_iteration.txt"
 WEIGHTS = "model_optim_rng.pt"
 RANK = re.compile(r"mp_rank_(\d+)(?:_(\d+))?$")
@@ -120,9 +122,9 @@ def find_iteration(directory: Path) -> Tuple[Path, str]:
     return found, text
 
 
-def rank_files(iteration: Path) -> Dict[Tuple[int, int], Path]:
+def rank_files(iteration: Path) -> Dict[Rank, Path]:
     """The rank files below an iteration directory by (tp, pp)."""
-    files: Dict[Tuple[int, int], Path] = {}
+    files: Dict[Rank, Path] = {}
     for entry in sorted(iteration.iterdir()):
         match = RANK.match(entry.name)
         if match:
@@ -132,11 +134,29 @@ def rank_files(iteration: Path) -> Dict[Tuple[int, int], Path]:
     return files
 
 
-def grid(files: Dict[Tuple[int, int], Path]) -> Tuple[int, int]:
-    """(TP, PP) of a complete set of rank files; a missing rank is named."""
+def grid(files: Dict[Rank, Path], args: Any) -> Tuple[int, int]:
+    """(TP, PP) of the checkpoint that these rank files are of, which may be a part of it: what ``args``, recorded in one of
+    them, says, else what their names do. A name without a stage is of PP 1, one with a stage of PP 2 at least."""
     tp = max(rank[0] for rank in files) + 1
     pp = max(rank[1] for rank in files) + 1
-    missing: List[str] = [f"{t}_{p}" for p in range(pp) for t in range(tp) if (t, p) not in files]
+    if any(path.parent.name.count("_") > 2 for path in files.values()):
+        pp = max(pp, 2)
+    return max(tp, _size(args, "tensor_model_parallel_size")), max(pp, _size(args, "pipeline_model_parallel_size"))
+
+
+def _size(args: Any, name: str) -> int:
+    value = vars(args).get(name) if isinstance(args, Namespace) else None
+    return value if isinstance(value, int) else 1
+
+
+def missing_ranks(files: Dict[Rank, Path], tp: int, pp: int) -> List[str]:
+    return [f"{t}_{p}" for p in range(pp) for t in range(tp) if (t, p) not in files]
+
+
+def whole_grid(files: Dict[Rank, Path]) -> Tuple[int, int]:
+    """(TP, PP) of a complete set of rank files; a missing rank is named."""
+    tp, pp = grid(files, load_rank(next(iter(files.values()))).get("args"))
+    missing = missing_ranks(files, tp, pp)
     if missing:
         raise WorkerError(
             f"of TP {tp} x PP {pp} the ranks {', '.join(missing)} are missing", "Gather the shards of all hosts."

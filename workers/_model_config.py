@@ -187,13 +187,20 @@ def _split_args(split: Split) -> Dict[str, Any]:
 
 def _rope_scaling(config: Dict[str, Any]) -> Dict[str, Any]:
     scaling = config.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        raise WorkerError(
+            f"config.json has rope_scaling={scaling!r}, not an object", "Use the model's own config.json."
+        )
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind != "llama3":
         return {"rope_scaling_type": kind}
-    return {
-        "rope_scaling_type": "llama3",
-        "rope_scaling_factor": scaling["factor"],
-        "low_freq_factor": scaling["low_freq_factor"],
-        "high_freq_factor": scaling["high_freq_factor"],
-        "original_max_position_embeddings": scaling["original_max_position_embeddings"],
-    }
+    recorded: Dict[str, Any] = {"rope_scaling_type": "llama3"}
+    for key in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"):
+        value = scaling.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise WorkerError(
+                f"config.json has rope_scaling of type llama3 with {key}={value!r}, not a number",
+                "Use the model's own config.json.",
+            )
+        recorded["rope_scaling_factor" if key == "factor" else key] = value
+    return recorded

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 import torch
-from _common import WorkerError, read_json
+from _common import POINTER, WorkerError, read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-POINTER = b"version https://git-lfs"
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
 
 DTYPES = {
@@ -64,10 +63,25 @@ def read_header(path: Path) -> Dict[str, Entry]:
             raise WorkerError(f"{path} ({size} bytes) is truncated or not safetensors: its header does not fit", AGAIN)
         raw = handle.read(length)
     entries = _parse(path, raw, 8 + length)
-    end = max((entry.stop for entry in entries.values()), default=8 + length)
+    end = _end(path, entries, 8 + length)
     if end != size:
         raise WorkerError(f"{path} has {size} bytes, its header describes {end}: truncated or damaged", AGAIN)
     return entries
+
+
+def _end(path: Path, entries: Dict[str, Entry], base: int) -> int:
+    """Where the data ends. As in the safetensors library each tensor starts where the one before it ends: one that overlaps
+    another, or leaves a gap, holds values that are not its own."""
+    end = base
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != end:
+            raise WorkerError(
+                f"{path} has a damaged header: tensor {name} starts at byte {entry.start - base} of the data, "
+                f"the one before it ends at {end - base}",
+                AGAIN,
+            )
+        end = entry.stop
+    return end
 
 
 def _parse(path: Path, raw: bytes, base: int) -> Dict[str, Entry]:
@@ -110,9 +124,8 @@ class Shards:
     def _weight_map(self) -> Optional[Dict[str, str]]:
         index = self.directory / INDEX
         if index.is_file():
-            if index.read_bytes()[: len(POINTER)] == POINTER:
-                raise WorkerError(f"{index} is a git-lfs pointer", "Run `git lfs pull` where the model comes from.")
-            weight_map = read_json(index, "index").get("weight_map")
+            content = read_json(index, "index")
+            weight_map = content.get("weight_map") if isinstance(content, dict) else None
             if not isinstance(weight_map, dict) or not weight_map:
                 raise WorkerError(f"index {index} has no weight_map", "Copy the index again from its origin.")
             outside = [name for name in weight_map.values() if Path(str(name)).name != name]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Dict, List, Tuple
 
 import torch
+from _check_model import check_tensors
 from _common import (
     Progress,
     WorkerError,
@@ -31,10 +32,10 @@ from _layout import (
     hf_shapes,
     rank_targets,
 )
-from _mcore import find_iteration, grid, load_rank, rank_files, tensors_of
+from _mcore import find_iteration, load_rank, rank_files, tensors_of, whole_grid
 from _model_config import model_spec, read_config
 from _safetensors import Shards, write_header
-from _to_mcore import check_tensors
+from _values import is_finite, same_bits
 
 Source = Tuple[Tuple[int, int], Target, Piece]
 RECEIPT = "receipt.json"  # describes the reference, not what is written here
@@ -46,9 +47,11 @@ class Checkpoint:
 
     def __init__(self, iteration: Path, spec: ModelSpec) -> None:
         files = rank_files(iteration)
-        tp, pp = grid(files)
+        tp, pp = whole_grid(files)
         self.spec = spec
-        self.ranks = {rank: tensors_of(load_rank(path)) for rank, path in files.items()}
+        states = {rank: load_rank(path) for rank, path in files.items()}
+        self.args = states[(0, 0)].get("args")
+        self.ranks = {rank: tensors_of(state) for rank, state in states.items()}
         self.split = Split(tp, self._stages(pp), self._vocabulary(tp))
         self.sources: Dict[str, List[Source]] = {}
         for rank in self.split.ranks():
@@ -70,7 +73,16 @@ class Checkpoint:
         embedding = self.ranks[(0, 0)].get(MCORE_EMBEDDING)
         if embedding is None:
             raise WorkerError(f"the first stage holds no {MCORE_EMBEDDING}", "Give a Megatron-core GPT checkpoint.")
-        return int(embedding.shape[0]) * tp
+        rows = int(embedding.shape[0]) * tp
+        # Padding hides a vocabulary of another size: rows that are not there would be exported unfilled, others be dropped.
+        recorded = getattr(self.args, "vocab_size", None)
+        if rows < self.spec.vocab or (isinstance(recorded, int) and recorded != self.spec.vocab):
+            size = f"{rows} rows" if rows < self.spec.vocab else f"vocab_size {recorded} (recorded in its args)"
+            raise WorkerError(
+                f"the checkpoint's embedding has {size}, the reference model vocab_size {self.spec.vocab}",
+                "Give the model that the checkpoint was converted from.",
+            )
+        return rows
 
     def _index(self, rank: Tuple[int, int], iteration: Path) -> None:
         tensors = self.ranks[rank]
@@ -118,7 +130,7 @@ class Checkpoint:
         return result
 
     def _compare(self, name: str, first: Source, second: Source) -> None:
-        if not torch.equal(self.piece(first), self.piece(second)):
+        if not same_bits(self.piece(first), self.piece(second)):
             raise WorkerError(
                 f"{name}: the copies on the ranks {first[0][0]}_{first[0][1]} and {second[0][0]}_{second[0][1]} differ",
                 "Gather the shards of one iteration from all hosts.",
@@ -130,7 +142,7 @@ class Checkpoint:
         for source in self.sources[EMBEDDING]:
             pairs.setdefault(source[2].rows, {})[source[1].key] = source
         return any(
-            MCORE_OUTPUT in pair and not torch.equal(self.piece(pair[MCORE_EMBEDDING]), self.piece(pair[MCORE_OUTPUT]))
+            MCORE_OUTPUT in pair and not same_bits(self.piece(pair[MCORE_EMBEDDING]), self.piece(pair[MCORE_OUTPUT]))
             for pair in pairs.values()
         )
 
@@ -153,7 +165,7 @@ def convert(mcore: Path, reference: Path, out: Path) -> Dict[str, Any]:
         warn(warning)
     with removed_on_failure(out):
         out.mkdir(parents=True, exist_ok=True)
-        files = _write_shards(checkpoint, shards, out)
+        files = _write_shards(checkpoint, shards, out, warnings)
         _copy_rest(reference, out)
         sync_directory(out)
     return {
@@ -168,7 +180,8 @@ def convert(mcore: Path, reference: Path, out: Path) -> Dict[str, Any]:
     }
 
 
-def _write_shards(checkpoint: Checkpoint, shards: Shards, out: Path) -> Dict[str, Dict[str, int]]:
+def _write_shards(checkpoint: Checkpoint, shards: Shards, out: Path, warnings: List[str]) -> Dict[str, Dict[str, int]]:
+    """Write every shard and describe it; what is wrong with the values of a tensor is added to ``warnings``."""
     total = sum(entry.bytes for entries in shards.files.values() for entry in entries.values())
     progress = Progress(total, "bytes")
     files: Dict[str, Dict[str, int]] = {}
@@ -177,19 +190,23 @@ def _write_shards(checkpoint: Checkpoint, shards: Shards, out: Path) -> Dict[str
         with whole_file(out / name) as temporary, temporary.open("wb") as handle:
             handle.write(write_header({tensor: (entries[tensor].dtype, entries[tensor].shape) for tensor in order}))
             for tensor in order:
-                _write_tensor(checkpoint, shards, tensor, handle)
+                if not _write_tensor(checkpoint, shards, tensor, handle):
+                    warnings.append(f"tensor {tensor} in {name} holds NaN or Inf, or values too large for its type")
+                    warn(warnings[-1])
                 progress.advance(entries[tensor].bytes)
         files[name] = {"bytes": (out / name).stat().st_size, "tensors": len(order)}
     return files
 
 
-def _write_tensor(checkpoint: Checkpoint, shards: Shards, name: str, handle: BinaryIO) -> None:
+def _write_tensor(checkpoint: Checkpoint, shards: Shards, name: str, handle: BinaryIO) -> bool:
+    """Write one tensor's values; whether the trained ones are finite in the type they are written in."""
     entry = shards.entry(name)
     source = EMBEDDING if name == LM_HEAD and checkpoint.spec.tied else name
     # What the checkpoint does not know are rotary tables of old models: not trained, so copied.
     trained = source in checkpoint.sources
     value = checkpoint.tensor(source, entry.shape).to(entry.dtype) if trained else shards.tensor(name)
     handle.write(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return not trained or is_finite(value)
 
 
 def _copy_rest(reference: Path, out: Path) -> None:

@@ -11,9 +11,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
+from _check_model import check_tensors, unfinite, untied
 from _common import (
     Progress,
     WorkerError,
@@ -25,7 +26,16 @@ from _common import (
     warn,
     whole_file,
 )
-from _layout import ModelSpec, Piece, Split, Target, hf_shapes, lone_extra_state, plan_split, rank_targets
+from _layout import (
+    ModelSpec,
+    Piece,
+    Split,
+    Target,
+    hf_shapes,
+    lone_extra_state,
+    plan_split,
+    rank_targets,
+)
 from _mcore import TRACKER, WEIGHTS, digest
 from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, read_config
 from _safetensors import Shards
@@ -33,12 +43,6 @@ from _torch_file import Slot
 from _torch_file import write as write_file
 
 Rank = Tuple[int, int]
-# Integer type of the same size, and the exponent bits that are all set in NaN and Inf.
-EXPONENTS = {
-    torch.float32: (torch.int32, 0x7F800000),
-    torch.float16: (torch.int16, 0x7C00),
-    torch.bfloat16: (torch.int16, 0x7F80),
-}
 
 
 @dataclass
@@ -82,14 +86,13 @@ def convert(
     target = target_dtype(dtype, config, shards)
     size = sum(rank_bytes(spec, split, rank, target) for rank in chosen)
     require_space(out, size + 2**20 * len(chosen))
-    warnings = shards.warnings + unfinite(shards, spec, split, chosen)
+    through = config_dtype(config)
+    warnings = shards.warnings + untied(shards, spec) + unfinite(shards, spec, split, chosen, (through, target))
     for warning in warnings:
         warn(warning)
     args = checkpoint_args(config, spec, split, target, divisible_by)
     iteration, text = ("release", "release") if tracker == "release" else ("iter_0000001", "1")
-    job = Job(
-        shards, spec, split, target, config_dtype(config), args, out / iteration, digests, Progress(size, "bytes")
-    )
+    job = Job(shards, spec, split, target, through, args, out / iteration, digests, Progress(size, "bytes"))
     with removed_on_failure(out):
         job.iteration.mkdir(parents=True)
         written = _write_all(job, chosen, workers)
@@ -109,37 +112,6 @@ def _chosen(split: Split, ranks: Optional[Sequence[Rank]]) -> List[Rank]:
     return [rank for rank in existing if rank in set(ranks)]
 
 
-def check_tensors(shards: Shards, spec: ModelSpec) -> None:
-    """The shards must hold exactly the tensors of such a model, in the right shapes."""
-    expected = hf_shapes(spec)
-    for name, shape in expected.items():
-        if name not in shards.place:
-            raise WorkerError(
-                f"tensor {name} is in no shard of {shards.directory}", "Copy the complete model directory."
-            )
-        entry = shards.entry(name)
-        if entry.shape != shape:
-            raise WorkerError(
-                f"tensor {name} in {shards.place[name]} has shape {list(entry.shape)}, config.json asks for {list(shape)}",
-                "Take config.json and the shards from one revision of the model.",
-            )
-        if entry.dtype not in EXPONENTS:
-            raise WorkerError(
-                f"tensor {name} has the type {entry.dtype}", "Use weights in float32, float16 or bfloat16."
-            )
-    # Old models carry rotary tables, and tied models a copy of the embedding: neither is part of the checkpoint.
-    unknown = [
-        name
-        for name in shards.place
-        if name not in expected and not name.endswith("rotary_emb.inv_freq") and name != "lm_head.weight"
-    ]
-    if unknown:
-        raise WorkerError(
-            f"tensor {sorted(unknown)[0]} (of {len(unknown)}) does not belong to a {spec.family} model of this config.json",
-            "Use the upstream engine for a model with further tensors.",
-        )
-
-
 def target_dtype(dtype: Optional[str], config: Dict[str, Any], shards: Shards) -> torch.dtype:
     """The asked type, else the model's own: silently writing float16, as upstream does, loses values."""
     if dtype is not None:
@@ -156,24 +128,6 @@ def rank_bytes(spec: ModelSpec, split: Split, rank: Rank, dtype: torch.dtype) ->
             size *= length
         count += size
     return count * torch.empty((), dtype=dtype).element_size()
-
-
-def unfinite(shards: Shards, spec: ModelSpec, split: Split, ranks: Iterable[Rank]) -> List[str]:
-    """Name the tensors of these ranks that hold NaN or Inf: they are converted as they are, but no training recovers."""
-    names = {piece.source for rank in ranks for target in rank_targets(spec, split, *rank) for piece in target.pieces}
-    found = []
-    for name in sorted(names):
-        if not is_finite(shards.tensor(name)):
-            found.append(f"tensor {name} in {shards.place[name]} holds NaN or Inf")
-        shards.release([name])
-    return found
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Look for the exponent of NaN and Inf in the bits: works for every type in every torch, in small pieces."""
-    kind, exponent = EXPONENTS[tensor.dtype]
-    pieces = tensor.reshape(-1).view(kind).split(1 << 18)
-    return all(int((bits & exponent).amax()) != exponent for bits in pieces)
 
 
 def assemble(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import torch
-from _common import Progress, WorkerError, require_directory
+from _check_model import check_tensors
+from _common import Progress, WorkerError, require_directory, warn
 from _layout import ModelSpec, Split, lone_extra_state, plan_split, rank_targets
-from _mcore import find_iteration, load_rank, rank_files, tensors_of
+from _mcore import find_iteration, load_rank, rank_files, tensors_of, whole_grid
 from _model_config import SHORT_NAMES, TORCH_DTYPES, config_dtype, is_native, model_spec, read_config
 from _safetensors import Shards
-from _to_mcore import assemble, check_tensors, rank_bytes, target_dtype
+from _to_mcore import assemble, rank_bytes, target_dtype
+from _values import is_finite, same_bits
 from _verify_values import compare_values
 
 AGAIN = "Do not train on it: convert again, with the native engine."
@@ -45,12 +47,25 @@ def verify(
     target = target_dtype(dtype, config, shards)
     files = rank_files(iteration)
     _require_ranks(iteration, split, set(files))
+    whole_grid(files)  # all that was asked for may be a part of what the checkpoint is
     progress = Progress(sum(rank_bytes(spec, split, rank, target) for rank in split.ranks()), "bytes")
     through = config_dtype(config)
-    tensors = 0
+    tensors, unfinite = 0, set()
     for rank in split.ranks():
-        tensors += _compare_rank(shards, spec, split, rank, files[rank], target, through, progress)
-    return {"ranks": len(files), "tensors": tensors, "tracker": tracker, "dtype": SHORT_NAMES[target], "equal": True}
+        count, names = _compare_rank(shards, spec, split, rank, files[rank], target, through, progress)
+        tensors += count
+        unfinite |= names
+    warnings = [f"tensor {name} holds NaN or Inf in the checkpoint" for name in sorted(unfinite)]
+    for warning in warnings:
+        warn(warning)
+    return {
+        "ranks": len(files),
+        "tensors": tensors,
+        "tracker": tracker,
+        "dtype": SHORT_NAMES[target],
+        "equal": True,
+        "warnings": warnings,
+    }
 
 
 def _require_ranks(iteration: Path, split: Split, found: Set[Tuple[int, int]]) -> None:
@@ -70,7 +85,9 @@ def _compare_rank(
     dtype: torch.dtype,
     through: Optional[torch.dtype],
     progress: Progress,
-) -> int:
+) -> Tuple[int, Set[str]]:
+    """How many tensors were compared, and the names of the source's that hold NaN or Inf there."""
+    unfinite: Set[str] = set()
     found = tensors_of(load_rank(path))
     targets = rank_targets(spec, split, *rank)
     surplus = set(found) - {target.key for target in targets} - {lone_extra_state(spec, split)}
@@ -87,13 +104,11 @@ def _compare_rank(
             )
         wanted = assemble(shards, target, dtype, through)
         shards.release(piece.source for piece in target.pieces)
-        if not _same_bits(there, wanted):
+        if not same_bits(there, wanted):
             raise WorkerError(f"{path}: {name} differs from the source", AGAIN)
+        if not is_finite(wanted):
+            unfinite |= {
+                piece.source for piece in target.pieces if not is_finite(wanted[piece.at : piece.at + piece.length])
+            }
         progress.advance(wanted.numel() * wanted.element_size())
-    return len(targets)
-
-
-def _same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Equal as bytes: NaN equals itself, and 0.0 is not -0.0."""
-    one, other = (tensor.contiguous().view(-1).view(torch.uint8) for tensor in (first, second))
-    return torch.equal(one, other)
+    return len(targets), unfinite

@@ -15,9 +15,10 @@ from typing import Any, Dict, List, Tuple
 import torch
 from _common import WorkerError
 from _layout import EMBEDDING, LM_HEAD, MCORE_EMBEDDING, MCORE_OUTPUT
-from _mcore import grid, load_rank, rank_files, tensors_of
+from _mcore import load_rank, rank_files, tensors_of, whole_grid
 from _model_config import config_dtype
 from _safetensors import Shards
+from _values import same_bits
 
 AGAIN = "Do not train on it: look at the converter's log, and convert again."
 VOCABULARY = (MCORE_EMBEDDING, MCORE_OUTPUT)
@@ -48,8 +49,9 @@ def compare_values(
 ) -> Dict[str, Any]:
     """Raise WorkerError where the checkpoint does not hold exactly the values of the model."""
     files = rank_files(iteration)
-    if grid(files) != (tp, pp):
-        raise WorkerError(f"{iteration} is TP {grid(files)[0]} x PP {grid(files)[1]}, not TP {tp} x PP {pp}", AGAIN)
+    found_tp, found_pp = whole_grid(files)
+    if (found_tp, found_pp) != (tp, pp):
+        raise WorkerError(f"{iteration} is TP {found_tp} x PP {found_pp}, not TP {tp} x PP {pp}", AGAIN)
     wanted = _source(Shards(hf), config, dtype)
     found = Sum()
     for stage in range(pp):
@@ -97,6 +99,6 @@ def _distinct(name: str, parts: List[torch.Tensor], config: Dict[str, Any]) -> T
         rows = int(config["vocab_size"])
         starts = [sum(part.shape[0] for part in parts[:number]) for number in range(len(parts))]
         return tuple(part[: max(0, rows - start)] for start, part in zip(starts, parts))
-    if all(torch.equal(part, parts[0]) for part in parts[1:]):
+    if all(same_bits(part, parts[0]) for part in parts[1:]):
         return (parts[0],)
     return tuple(parts)

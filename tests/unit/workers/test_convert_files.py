@@ -17,6 +17,7 @@ import _mcore
 import _to_hf
 import _to_mcore
 import _torch_file
+import _verify_mcore
 import pytest
 import torch
 from _common import WorkerError
@@ -41,8 +42,32 @@ def test_only_the_asked_ranks_are_written(model: Path, tmp_path: Path) -> None:
     assert set(result["files"]) == wanted
     for name, one in result["files"].items():
         assert (tmp_path / "out" / name).stat().st_size == one["bytes"]
-    with pytest.raises(WorkerError, match="0_1, 1_0|1_0, 0_1"):
-        inspect(tmp_path / "out")
+    assert inspect(tmp_path / "out")["missing"] == ["1_0", "0_1"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("ranks", [[(0, 0), (1, 0)], [(0, 0), (0, 1)]])
+def test_a_part_is_no_smaller_checkpoint(model: Path, tmp_path: Path, ranks: Any, recorded: bool) -> None:
+    """One stage of two, one half of each stage: what is missing is named. Without recorded sizes the names say only that
+    there are stages."""
+    _to_mcore.convert(model, tmp_path / "out", 2, 2, ranks=ranks)
+    if not recorded:
+        for path in (tmp_path / "out").rglob("*.pt"):
+            torch.save({**torch.load(path, weights_only=False), "args": None}, path)
+        if ranks == [(0, 0), (0, 1)]:
+            assert inspect(tmp_path / "out")["missing"] == []
+            return
+    missing = [f"{t}_{p}" for p in (0, 1) for t in (0, 1) if (t, p) not in ranks]
+    result = inspect(tmp_path / "out")
+    assert (result["tp"], result["pp"], result["missing"]) == (2, 2, missing)
+    words = f"of TP 2 x PP 2 the ranks {', '.join(missing)} are missing"
+    with pytest.raises(WorkerError, match=words):
+        _to_hf.convert(tmp_path / "out", model, tmp_path / "back")
+    tp, pp = (max(rank[axis] for rank in ranks) + 1 for axis in (0, 1))
+    with pytest.raises(WorkerError, match=words):
+        _verify_mcore.verify(model, tmp_path / "out", tp, pp)
+    with pytest.raises(WorkerError, match=f"ranks missing: {', '.join(sorted(missing))}"):
+        _verify_mcore.verify(model, tmp_path / "out", 2, 2)
 
 
 def test_workers_write_the_same(model: Path, tmp_path: Path) -> None:
@@ -223,6 +248,26 @@ def test_checkpoint_of_another_model(model: Path, tmp_path: Path) -> None:
     wide = make_model(tmp_path / "wide", intermediate_size=26)
     with pytest.raises(WorkerError, match=r"has shape \[48, 16\]"):
         _to_hf.convert(tmp_path / "out", wide, tmp_path / "back")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize(("vocab", "words"), [(40, r"has 32 rows, .* vocab_size 40"), (30, "has vocab_size 31")])
+def test_reference_of_another_vocabulary(model: Path, tmp_path: Path, vocab: int, words: str, recorded: bool) -> None:
+    """No row is exported that was never written, none is dropped. What a run saved may record no size: then a smaller
+    vocabulary cannot be told from padding."""
+    _to_mcore.convert(model, tmp_path / "out", 2, 1)
+    if not recorded:
+        for path in (tmp_path / "out").rglob("*.pt"):
+            state = torch.load(path, weights_only=False)
+            state["args"].vocab_size = None
+            torch.save(state, path)
+    other = make_model(tmp_path / "other", vocab_size=vocab)
+    if vocab < 31 and not recorded:
+        assert _to_hf.convert(tmp_path / "out", other, tmp_path / "back")["files"]
+        return
+    with pytest.raises(WorkerError, match=words):
+        _to_hf.convert(tmp_path / "out", other, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 def test_smallest_namespace_upstream_needs(model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _to_hf
 import _to_mcore
+import _values
+import _verify_mcore
 import convert_checkpoint
 import pytest
 import torch
@@ -69,6 +72,9 @@ def test_intermediate_size_that_does_not_divide(tmp_path: Path) -> None:
         ({"head_dim": 8}, "head_dim=8 differs"),
         ({"num_hidden_layers": "four"}, "num_hidden_layers='four'"),
         ({"num_key_value_heads": 3}, "do not divide"),
+        ({"rope_scaling": "yarn"}, "rope_scaling='yarn', not an object"),
+        ({"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 1.0}}, "llama3 with factor=None, not a number"),
+        ({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": "1"}}, "low_freq_factor='1'"),
     ],
 )
 def test_models_of_another_kind(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -133,6 +139,11 @@ def _escape(source: Path) -> None:
         (lambda source: (source / INDEX).write_text("{"), "not JSON"),
         (lambda source: (source / INDEX).write_text("{}"), "no weight_map"),
         (lambda source: (source / INDEX).write_text("version https://git-lfs.github.com/spec/v1\n"), "git-lfs pointer"),
+        (lambda source: (source / INDEX).write_text("[]"), "no weight_map"),
+        (
+            lambda source: (source / "config.json").write_text("version https://git-lfs.github.com/spec/v1\n"),
+            "config.json is a git-lfs pointer",
+        ),
         (lambda source: (source / "config.json").unlink(), "config.json does not exist"),
         (_misplace, "says model.norm.weight is in"),
         (_invent, "says model.extra.weight is in"),
@@ -168,15 +179,37 @@ def test_wrong_tensors(tmp_path: Path, change: Callable[[dict[str, torch.Tensor]
     assert words in refused(source, tmp_path / "out").message
 
 
-def test_tensor_described_with_too_few_bytes(tmp_path: Path) -> None:
-    source = make_model(tmp_path / "hf", shards=1)
+def edit_header(source: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header of a model's only shard; the data stays."""
     raw = (source / "model.safetensors").read_bytes()
     length = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8 : 8 + length])
-    header["model.norm.weight"]["shape"] = [17]
+    change(header)
     text = json.dumps(header).encode()
     (source / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+
+
+def test_tensor_described_with_too_few_bytes(tmp_path: Path) -> None:
+    source = make_model(tmp_path / "hf", shards=1)
+    edit_header(source, lambda header: header["model.norm.weight"].update(shape=[17]))
     assert "model.norm.weight of shape [17]" in refused(source, tmp_path / "out").message
+
+
+@pytest.mark.parametrize("place", ["the other's", "further on"])
+def test_tensors_that_overlap_or_leave_a_gap(tmp_path: Path, place: str) -> None:
+    """Of two tensors of one size the first takes the place of the second, or half of its own and half of the second's."""
+    source = make_model(tmp_path / "hf", shards=1)
+    first, second = (f"model.layers.{layer}.input_layernorm.weight" for layer in (0, 1))
+
+    def change(header: dict[str, Any]) -> None:
+        offsets = header[first]["data_offsets"]
+        new = header[second]["data_offsets"] if place == "the other's" else [offset + 16 for offset in offsets]
+        header[first]["data_offsets"] = new
+
+    edit_header(source, change)
+    message = refused(source, tmp_path / "out").message
+    assert "damaged header: tensor model." in message
+    assert "the one before it ends at" in message
 
 
 def test_old_rotary_tables_are_left_out(tmp_path: Path) -> None:
@@ -187,14 +220,33 @@ def test_old_rotary_tables_are_left_out(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", ["equal", "other values", "other shape"])
+def test_output_layer_of_a_tied_model_is_a_warning_where_it_differs(
+    tmp_path: Path, kind: str, dtype: torch.dtype
+) -> None:
+    settings = config(tie_word_embeddings=True)
+    tensors = weights(settings, torch.bfloat16)
+    head = tensors["model.embed_tokens.weight"].to(dtype, copy=True)
+    head[30, 15] += kind == "other values"
+    tensors["lm_head.weight"] = head[:30].clone() if kind == "other shape" else head
+    source = write_model(tmp_path / "hf", settings, tensors)
+    warnings = _to_mcore.convert(source, tmp_path / "out", 1, 1)["warnings"]
+    if kind == "equal":
+        assert warnings == []
+    else:
+        assert "lm_head.weight" in warnings[0]
+        assert "it is left out" in warnings[0]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_finite_means_what_torch_means(dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
-    assert _to_mcore.is_finite(torch.tensor([0.0, -0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype))
+    assert _values.is_finite(torch.tensor([0.0, -0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype))
     for value in (float("nan"), -float("nan"), float("inf"), -float("inf")):
         tensor = torch.zeros(3, (1 << 20) // 2, dtype=dtype)
         tensor[2, -1] = value
-        assert not _to_mcore.is_finite(tensor)
+        assert not _values.is_finite(tensor)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -204,6 +256,43 @@ def test_nan_and_inf_are_a_warning(tmp_path: Path, value: float) -> None:
     source = write_model(tmp_path / "hf", config(), tensors)
     (warning,) = _to_mcore.convert(source, tmp_path / "out", 1, 2)["warnings"]
     assert "model.layers.2.mlp.up_proj.weight" in warning
+
+
+@pytest.mark.parametrize(("own", "dtype"), [("bfloat16", "fp16"), ("float16", "bf16")])
+def test_values_too_large_for_float16_are_a_warning(tmp_path: Path, own: str, dtype: str) -> None:
+    """On the way in, where the target or the model's own type is float16, and when the result is verified."""
+    settings = config(torch_dtype=own)
+    tensors = weights(settings, torch.bfloat16)
+    name = "model.layers.2.self_attn.k_proj.weight"
+    tensors[name][3, 3] = 1e5  # of the first of two groups
+    source = write_model(tmp_path / "hf", settings, tensors)
+    (warning,) = _to_mcore.convert(source, tmp_path / "out", 1, 2, dtype=dtype)["warnings"]
+    assert name in warning
+    assert "too large for float16" in warning
+    result = _verify_mcore.verify(source, tmp_path / "out", 1, 2, dtype=dtype)
+    assert result["equal"]
+    assert result["warnings"] == [f"tensor {name} holds NaN or Inf in the checkpoint"]
+
+
+def test_nan_is_exported_with_a_warning(tmp_path: Path) -> None:
+    """Copies that are the same NaN do not differ; padding of the vocabulary is not looked at."""
+    tensors = weights(config(), torch.bfloat16)
+    for name in ("model.norm.weight", "lm_head.weight"):
+        tensors[name][3] = float("nan")
+    source = write_model(tmp_path / "hf", config(), tensors)
+    _to_mcore.convert(source, tmp_path / "out", 2, 1)
+    warnings = _to_hf.convert(tmp_path / "out", source, tmp_path / "back")["warnings"]
+    assert sorted(warning.split()[1] for warning in warnings) == ["lm_head.weight", "model.norm.weight"]
+
+
+def test_trained_values_too_large_for_the_reference_are_a_warning(tmp_path: Path) -> None:
+    tensors = weights(config(torch_dtype=None), torch.float32)
+    tensors["model.norm.weight"][3] = 1e5
+    source = write_model(tmp_path / "hf", config(torch_dtype=None), tensors)
+    _to_mcore.convert(source, tmp_path / "out", 1, 1)
+    reference = make_model(tmp_path / "reference", dtype=torch.float16)
+    (warning,) = _to_hf.convert(tmp_path / "out", reference, tmp_path / "back")["warnings"]
+    assert "model.norm.weight" in warning
 
 
 def test_too_little_disk(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
