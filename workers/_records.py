@@ -8,18 +8,17 @@ import contextlib
 import csv
 import gzip
 import io
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ContextManager, Dict, Iterator, List, Sequence, Tuple, cast
 
 from _common import WorkerError
+from _json_array import objects
 
 RECEIPT = "receipt.json"  # lies beside every artifact of a run and is no document
 BLOCK_BYTES = 1 << 20
 BLOCK_RECORDS = 2000
-LARGEST_RECORD = 1 << 28
 FORMATS = {"jsonl": "jsonl", "json": "json", "parquet": "parquet", "csv": "csv", "txt": "txt", "arrow": "arrow"}
 TEXT_FORMATS = ("jsonl", "json", "csv", "txt")
 PACKED = (".gz", ".zst")
@@ -160,7 +159,7 @@ def _array(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
     """Stream the objects of one JSON array, which may be larger than memory."""
     first, position = 1, 0
     records: List[Any] = []
-    for record in _objects(path, stream):
+    for record in objects(path, stream, BLOCK_BYTES):
         records.append(record)
         if len(records) == BLOCK_RECORDS:
             before, position = position, raw.tell()
@@ -168,28 +167,6 @@ def _array(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
             first, records = first + len(records), []
     if records:
         yield Block(path, "record", first, records, raw.tell() - position)
-
-
-def _objects(path: Path, stream: BinaryIO) -> Iterator[Any]:
-    decoder, text, number = json.JSONDecoder(), codecs.getreader("utf-8")(stream), 1
-    buffer, at = text.read(BLOCK_BYTES), 0
-    at = buffer.index("[") + 1
-    while True:
-        while at < len(buffer) and buffer[at] in " \t\r\n,":
-            at += 1
-        try:
-            if buffer[at : at + 1] == "]":
-                return
-            record, at = decoder.raw_decode(buffer, at)
-        except json.JSONDecodeError as error:
-            # Either the end of the buffer cuts the record, or it is broken: only more text can tell.
-            more = text.read(max(BLOCK_BYTES, len(buffer) - at)) if len(buffer) - at < LARGEST_RECORD else ""
-            if not more:
-                raise WorkerError(f"{path}, record {number}, is not JSON: {error.msg}", "Repair the file.") from None
-            buffer, at = buffer[at:] + more, 0
-            continue
-        yield record
-        number += 1
 
 
 def _csv(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
