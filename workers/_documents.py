@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from _common import WorkerError
-from _records import Block
+from _records import Block, Unusable
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def documents_of(block: Block, selection: Selection) -> Documents:
         except _BadRecord as bad:
             if not selection.tolerant:
                 raise WorkerError(f"{block.where(index)}{bad.why}", bad.remedy) from None
-            shown = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else json.dumps(raw, default=str)
-            found.rejects.append(Reject(block.where(index), bad.why.lstrip(": "), shown))
+            found.rejects.append(Reject(block.where(index), bad.why.lstrip(": "), _shown(raw)))
             continue
         found.validation.append(_is_validation(values, selection.validation))
         if selection.template:
@@ -112,7 +111,15 @@ def _raw(block: Block) -> Iterator[Tuple[int, Any]]:
             yield index, line
 
 
+def _shown(raw: Any) -> str:
+    if isinstance(raw, Unusable):
+        return raw.record
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else json.dumps(raw, default=str)
+
+
 def _record(raw: Any) -> Any:
+    if isinstance(raw, Unusable):
+        raise _BadRecord(raw.why, "Quote a field that holds a comma, or remove this record.")
     if not isinstance(raw, bytes):
         return raw
     try:

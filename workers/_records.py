@@ -8,6 +8,7 @@ import contextlib
 import csv
 import gzip
 import io
+import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +27,25 @@ PACKED = (".gz", ".zst")
 
 @dataclass(frozen=True)
 class Block:
-    """Some consecutive records. ``payload`` is raw lines (JSONL) or a list of records; ``first`` counts from 1."""
+    """Some consecutive records. ``payload`` is raw lines (JSONL) or a list of records or Unusable; ``first`` counts from 1."""
 
     path: Path
     unit: str
     first: int
     payload: Any
     read: int
+    numbers: Tuple[int, ...] = ()  # of the records, where they do not just count up
 
     def where(self, index: int) -> str:
-        return f"{self.path}, {self.unit} {self.first + index}"
+        return f"{self.path}, {self.unit} {self.numbers[index] if self.numbers else self.first + index}"
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Stands for a record that was read and is none: why not, and itself as it can be shown."""
+
+    why: str
+    record: str
 
 
 def find_inputs(source: Path) -> Tuple[List[Path], str]:
@@ -171,20 +181,45 @@ def _array(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
 
 def _csv(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
     csv.field_size_limit(1 << 30)
-    rows = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), strict=True)
-    first, position = 1, 0
-    records: List[Dict[str, Any]] = []
+    rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), strict=True)
+    position, line = 0, 1
+    header: List[str] = []
+    records: List[Any] = []
+    numbers: List[int] = []  # a field may hold line breaks, so records and lines do not count alike
     try:
         for row in rows:
-            records.append(row)
+            start, line = line, rows.line_num + 1
+            if not row:
+                continue
+            if not header:
+                header = _header(path, row)
+                continue
+            records.append(_csv_record(header, row))
+            numbers.append(start)
             if len(records) == BLOCK_RECORDS:
                 before, position = position, raw.tell()
-                yield Block(path, "record", first, records, position - before)
-                first, records = first + len(records), []
+                yield Block(path, "line", numbers[0], records, position - before, tuple(numbers))
+                records, numbers = [], []
     except (csv.Error, UnicodeDecodeError) as error:
-        raise WorkerError(f"{path}, after record {first + len(records) - 1}: {error}", "Repair the file.") from None
+        raise WorkerError(f"{path}, at or after line {line}: {error}", "Repair the file.") from None
     if records:
-        yield Block(path, "record", first, records, raw.tell() - position)
+        yield Block(path, "line", numbers[0], records, raw.tell() - position, tuple(numbers))
+
+
+def _header(path: Path, row: List[str]) -> List[str]:
+    repeated = next((name for name in row if row.count(name) > 1), None)
+    if repeated is not None:
+        raise WorkerError(
+            f"{path}: its header names the column {repeated!r} more than once", "Rename or remove one of them."
+        )
+    return row
+
+
+def _csv_record(header: List[str], row: List[str]) -> Any:
+    """A record; it lacks the keys of fields that are not there. Of too many fields, which is which nobody can tell."""
+    if len(row) > len(header):
+        return Unusable(f" has {len(row)} fields, the header {len(header)}", json.dumps(row))
+    return dict(zip(header, row))
 
 
 def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:

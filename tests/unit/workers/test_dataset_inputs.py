@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import _records
+import build_dataset
 import pytest
 from _common import WorkerError
+from build_dataset import Options
+
+
+@pytest.fixture(scope="module")
+def tokenizer(golden: Path) -> Path:
+    return golden / "tiny_hf"
 
 
 def texts(source: Path) -> list[Any]:
@@ -61,3 +69,23 @@ def test_json_array_in_pieces(tmp_path: Path, piece: int, monkeypatch: pytest.Mo
     assert texts(tmp_path / "x.json") == []
     (tmp_path / "x.json").write_bytes(f"[{A}] \n".encode() + "昇".encode()[:2])
     assert "is not UTF-8" in refusal(tmp_path / "x.json")
+
+
+def test_csv_with_more_or_fewer_fields_than_its_header(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_records, "BLOCK_RECORDS", 2)
+    source = tmp_path / "x.csv"
+    source.write_text('id,text\n\n1,"two\nlines"\n2,good\n3,Hello, world\n4\n5,last\n')
+    with pytest.raises(WorkerError, match="line 6 has 3 fields, the header 2"):
+        build_dataset.build(source, tokenizer, tmp_path / "o", ["text"], Options())
+    result = build_dataset.build(source, tokenizer, tmp_path / "o", ["text"], Options(skip_bad=2, workers=2))
+    assert (result["records"], result["rejected"]) == (3, 2)
+    rejects = [json.loads(line) for line in (tmp_path / "o_rejects.jsonl").read_text().splitlines()]
+    assert [one["where"] for one in rejects] == [f"{source}, line 6", f"{source}, line 7"]
+    assert [one["why"] for one in rejects] == ["has 3 fields, the header 2", "has no key text (it has: id)"]
+    assert json.loads(rejects[0]["record"]) == ["3", "Hello", " world"]
+    source.write_text("text,id\ngood\n")  # what is not there is not asked for
+    assert texts(source) == [{"text": "good"}]
+    source.write_text("text,id,text\na,1,b\n")
+    assert "names the column 'text' more than once" in refusal(source)
