@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,7 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
         return [source], _format(source)
     if not source.is_dir():
         raise WorkerError(f"input {source} does not exist", "Give a file, or a directory of files of one format.")
-    files = sorted(
-        path for path in source.iterdir() if path.is_file() and not path.name.startswith(".") and path.name != RECEIPT
-    )
+    files = [path for path in sorted(source.iterdir()) if path.name != RECEIPT and _is_input(path)]
     if not files:
         raise WorkerError(f"input directory {source} holds no files", "Put the dataset there.")
     formats = {_format(path): path for path in files}
@@ -64,6 +63,24 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
         names = ", ".join(path.name for path in formats.values())
         raise WorkerError(f"input directory {source} holds several formats: {names}", "Keep files of one format in it.")
     return files, next(iter(formats))
+
+
+def _is_input(path: Path) -> bool:
+    """Whether a directory's entry is a file to read; WorkerError for one that holds records and would be passed over."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        below = next((Path(top) / names[0] for top, _, names in os.walk(str(path)) if names), None)
+        if below is not None:
+            raise WorkerError(
+                f"input directory {path.parent} has the subdirectory {path.name}, which holds files ({below})",
+                "Put all files of the dataset into one directory, or take the subdirectory out.",
+            )
+        return False
+    if not path.is_file():
+        what = f"a link to {os.readlink(str(path))}, which does not exist" if path.is_symlink() else "no regular file"
+        raise WorkerError(f"input {path} is {what}", "Copy the file itself there, or take it out.")
+    return True
 
 
 def packing(path: Path) -> str:

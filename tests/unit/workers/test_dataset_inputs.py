@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,21 @@ def test_csv_with_more_or_fewer_fields_than_its_header(
     assert texts(source) == [{"text": "good"}]
     source.write_text("text,id,text\na,1,b\n")
     assert "names the column 'text' more than once" in refusal(source)
+
+
+def test_what_a_directory_would_hide(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(A)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "b.jsonl").write_text(B)
+    (tmp_path / ".lock").symlink_to("gone")
+    (tmp_path / "empty").mkdir()
+    assert _records.find_inputs(tmp_path) == ([tmp_path / "a.jsonl"], "jsonl")
+    (tmp_path / "b.jsonl").symlink_to("gone.jsonl")
+    assert f"{tmp_path}/b.jsonl is a link to gone.jsonl, which does not exist" in refusal(tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    os.mkfifo(tmp_path / "b.jsonl")
+    assert "b.jsonl is no regular file" in refusal(tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    (tmp_path / "empty" / "more").mkdir()
+    (tmp_path / "empty" / "more" / "b.jsonl").write_text(B)
+    assert f"has the subdirectory empty, which holds files ({tmp_path}/empty/more/b.jsonl)" in refusal(tmp_path)
