@@ -24,6 +24,7 @@ BLOCK_RECORDS = 2000
 FORMATS = {"jsonl": "jsonl", "json": "json", "parquet": "parquet", "csv": "csv", "txt": "txt", "arrow": "arrow"}
 TEXT_FORMATS = ("jsonl", "json", "csv", "txt")
 PACKED = (".gz", ".zst")
+ARROW_FILE = b"ARROW1"
 
 
 @dataclass(frozen=True)
@@ -243,21 +244,45 @@ def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
     pyarrow = _pyarrow(path)
     from pyarrow import ipc, parquet
 
+    first = 1
     try:
         if form == "parquet":
             source = parquet.ParquetFile(str(path))
             names, total = source.schema_arrow.names, source.metadata.num_rows
             batches = source.iter_batches(batch_size=BLOCK_RECORDS, columns=[key for key in keys if key in names])
         else:
-            source = ipc.open_stream(pyarrow.memory_map(str(path)))
-            names, total, batches = source.schema.names, 0, iter(source)
+            source = _arrow(path, pyarrow, ipc)
+            names, total, batches = source.schema.names, 0, _batches(source)
         missing = [key for key in keys if key not in names]
         if missing:
             raise WorkerError(f"{path} has no column {missing[0]} (it has {', '.join(names)})", "Name columns it has.")
-        first, size = 1, path.stat().st_size
+        size = path.stat().st_size
         for batch in batches:
             records = batch.select(list(keys)).to_pylist() if form == "arrow" else batch.to_pylist()
             yield Block(path, "record", first, records, size * len(records) // total if total else batch.nbytes)
             first += len(records)
-    except pyarrow.ArrowInvalid as error:
-        raise WorkerError(f"{path} cannot be read as {form}: {str(error).splitlines()[0]}", "Copy it again.") from None
+    except UnicodeDecodeError as error:
+        raise WorkerError(
+            f"{path}, at or after record {first}, is not UTF-8: {error}", "Write the file again."
+        ) from None
+    except (pyarrow.ArrowException, OSError) as error:
+        # pyarrow says by an OSError that a file is cut off or damaged, and does not name it.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WorkerError(
+            f"{path} cannot be read as {form}: {reason}", "Copy it again, or save the dataset as .jsonl."
+        ) from None
+
+
+def _arrow(path: Path, pyarrow: Any, ipc: Any) -> Any:
+    """A reader of either form that Arrow has: a stream, or a file (which is also Feather)."""
+    with path.open("rb") as raw:
+        is_file = raw.read(len(ARROW_FILE)) == ARROW_FILE
+    return (ipc.open_file if is_file else ipc.open_stream)(pyarrow.memory_map(str(path)))
+
+
+def _batches(source: Any) -> Iterator[Any]:
+    """Slices of the reader's batches: whoever writes a file may put all of a table into one."""
+    whole = map(source.get_batch, range(source.num_record_batches)) if hasattr(source, "get_batch") else source
+    for batch in whole:
+        for at in range(0, batch.num_rows, BLOCK_RECORDS):
+            yield batch.slice(at, BLOCK_RECORDS)

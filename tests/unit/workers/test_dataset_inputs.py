@@ -10,9 +10,11 @@ from typing import Any
 
 import _records
 import build_dataset
+import pyarrow
 import pytest
 from _common import WorkerError
 from build_dataset import Options
+from pyarrow import parquet
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,37 @@ def test_what_a_directory_would_hide(tmp_path: Path) -> None:
     (tmp_path / "empty" / "more").mkdir()
     (tmp_path / "empty" / "more" / "b.jsonl").write_text(B)
     assert f"has the subdirectory empty, which holds files ({tmp_path}/empty/more/b.jsonl)" in refusal(tmp_path)
+
+
+def arrow(path: Path, new: Any, **options: Any) -> Path:
+    table = pyarrow.table({"text": [f"text {number}" for number in range(5000)], "id": range(5000)})
+    with pyarrow.OSFile(str(path), "wb") as sink, new(sink, table.schema, **options) as stream:
+        stream.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+def test_arrow_in_its_file_format(tmp_path: Path, compression: str | None) -> None:
+    options = pyarrow.ipc.IpcWriteOptions(compression=compression)
+    source = arrow(tmp_path / "x.arrow", pyarrow.ipc.new_file, options=options)
+    wanted = [{"text": f"text {number}"} for number in range(5000)]
+    assert texts(source) == wanted
+    blocks = list(_records.read_blocks([source], "arrow", ["text"]))
+    assert [block.first for block in blocks] == [1, 2001, 4001]  # though it was written as one batch
+    assert texts(arrow(source, pyarrow.ipc.new_stream)) == wanted
+
+
+def test_damaged_columns_are_named(tmp_path: Path) -> None:
+    for name, new in (("file", pyarrow.ipc.new_file), ("stream", pyarrow.ipc.new_stream)):
+        source = arrow(tmp_path / f"{name}.arrow", new)
+        source.write_bytes(source.read_bytes()[:-20000])
+        assert f"{source} cannot be read as arrow: " in refusal(source)
+    source = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.table({"text": ["text " * 9] * 999}), source, compression="zstd")
+    data = bytearray(source.read_bytes())
+    data[4:60] = bytes(56)  # the header of the first page
+    source.write_bytes(data)
+    assert f"{source} cannot be read as parquet: " in refusal(source)
+    odd = pyarrow.array([b"good", b"\xff"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": odd}), source)
+    assert f"{source}, at or after record 1, is not UTF-8" in refusal(source)
