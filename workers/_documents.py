@@ -114,7 +114,12 @@ def _raw(block: Block) -> Iterator[Tuple[int, Any]]:
 def _shown(raw: Any) -> str:
     if isinstance(raw, Unusable):
         return raw.record
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else json.dumps(raw, default=str)
+    if isinstance(raw, bytes):
+        return raw.decode("utf-8", "replace")
+    try:
+        return json.dumps(raw, default=str)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
 
 
 def _record(raw: Any) -> Any:
@@ -126,8 +131,10 @@ def _record(raw: Any) -> Any:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _BadRecord(f" is not UTF-8: {error}", "Convert the file to UTF-8.") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise _BadRecord(f" is not JSON: {error}", "Repair or remove this line.") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
+        raise _BadRecord(f" cannot be read: {error}", "Repair or remove this line.") from None
 
 
 def _values(record: Any, fields: Sequence[str]) -> Dict[str, str]:

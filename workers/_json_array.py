@@ -95,3 +95,10 @@ def _record(path: Path, text: _Text, number: int) -> Any:
         return text.value()
     except json.JSONDecodeError as error:
         raise WorkerError(f"{place}: {error.msg}", "Repair the file.") from None
+    except UnicodeDecodeError:
+        raise  # of the file, not of this record
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
+        raise WorkerError(
+            f"{path}, record {number}, cannot be read: {error}",
+            "Repair the file, or write one record a line as .jsonl.",
+        ) from None

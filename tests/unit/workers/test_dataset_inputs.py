@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +146,59 @@ def test_damaged_columns_are_named(tmp_path: Path) -> None:
     odd = pyarrow.array([b"good", b"\xff"]).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"text": odd}), source)
     assert f"{source}, at or after record 1, is not UTF-8" in refusal(source)
+
+
+DEEP = "[" * 100_000
+LONG = '{"text": "a", "id": ' + "1" * 5000 + "}"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"\\ud800": "a"}', r"has no key text (it has: \ud800)"),
+        (LONG, "cannot be read: Exceeds the limit"),
+        (DEEP, "cannot be read: maximum recursion depth"),
+    ],
+)
+def test_odd_records_are_named_and_set_aside(
+    golden: Path, workers: Path, tmp_path: Path, line: str, words: str
+) -> None:
+    """In a process of its own: whether an answer can be printed depends on the real stdout."""
+    (tmp_path / "x.jsonl").write_text(f"{A}\n{line}\n")
+    argv = [sys.executable, str(workers / "build_dataset.py"), "--input", str(tmp_path / "x.jsonl"), "--tokenizer"]
+    argv += [str(golden / "tiny_hf"), "--output-prefix", str(tmp_path / "o"), "--json"]
+    ran = subprocess.run(argv, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert ran.returncode == 1
+    error = json.loads(ran.stdout.splitlines()[-1])["error"]
+    assert f"{tmp_path}/x.jsonl, line 2" in error
+    assert words in error
+    ran = subprocess.run([*argv, "--skip-bad", "1"], capture_output=True, text=True, encoding="utf-8", check=False)
+    assert json.loads(ran.stdout.splitlines()[-1])["rejected"] == 1
+    [reject] = [json.loads(one) for one in (tmp_path / "o_rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert reject["record"] == line
+
+
+@pytest.mark.parametrize("record", [DEEP, LONG])
+def test_odd_records_of_an_array_are_named(tmp_path: Path, record: str) -> None:
+    (tmp_path / "x.json").write_text(f"[{A}, {record}")
+    assert "record 2, cannot be read: " in refusal(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "words"),
+    [
+        (["a/b"], Options(), "key 'a/b' cannot be part of a file name"),
+        ([""], Options(), "key '' cannot be"),
+        (["text"], Options(workers=0), "--workers 0 is not positive"),
+        (["text"], Options(workers=-3), "--workers -3 is not positive"),
+        (["text"], Options(skip_bad=-1), "--skip-bad -1 is negative"),
+    ],
+)
+def test_options_that_are_refused(
+    tokenizer: Path, tmp_path: Path, keys: list[str], options: Options, words: str
+) -> None:
+    (tmp_path / "x.jsonl").write_text(A)
+    for work in (build_dataset.build, build_dataset.verify):
+        with pytest.raises(WorkerError, match=words):
+            work(tmp_path / "x.jsonl", tokenizer, tmp_path / "o", keys, options)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
