@@ -167,6 +167,11 @@ def read_json(path: Path, what: str) -> Any:
         raise WorkerError(f"{what} {path} is not JSON: {error}", "Copy the file again.") from None
 
 
+def printable(text: str) -> str:
+    """The text with half surrogates, which names and JSON may hold and no encoding takes, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _stop(signum: int, _frame: Any) -> NoReturn:
     raise SystemExit(128 + signum)
 
@@ -194,12 +199,12 @@ def run(
         _print_error(f"{type(error).__name__}: {error}", "This is a defect: report it with the traceback.", as_json)
         return 1
     result["seconds"] = round(time.monotonic() - started, 3)
-    print(json.dumps(result, ensure_ascii=False) if as_json or show is None else show(result), flush=True)
+    print(json.dumps(result) if as_json or show is None else printable(show(result)), flush=True)
     return 0
 
 
 def _print_error(message: str, remedy: str, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"error": message, "remedy": remedy}, ensure_ascii=False), flush=True)
+        print(json.dumps({"error": printable(message), "remedy": printable(remedy)}), flush=True)
     else:
-        print(f"error: {message}\n{remedy}", file=sys.stderr, flush=True)
+        print(printable(f"error: {message}\n{remedy}"), file=sys.stderr, flush=True)

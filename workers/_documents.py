@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from _common import WorkerError
-from _records import Block
+from _records import Block, Unusable
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def documents_of(block: Block, selection: Selection) -> Documents:
         except _BadRecord as bad:
             if not selection.tolerant:
                 raise WorkerError(f"{block.where(index)}{bad.why}", bad.remedy) from None
-            shown = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else json.dumps(raw, default=str)
-            found.rejects.append(Reject(block.where(index), bad.why.lstrip(": "), shown))
+            found.rejects.append(Reject(block.where(index), bad.why.lstrip(": "), _shown(raw)))
             continue
         found.validation.append(_is_validation(values, selection.validation))
         if selection.template:
@@ -112,15 +111,30 @@ def _raw(block: Block) -> Iterator[Tuple[int, Any]]:
             yield index, line
 
 
+def _shown(raw: Any) -> str:
+    if isinstance(raw, Unusable):
+        return raw.record
+    if isinstance(raw, bytes):
+        return raw.decode("utf-8", "replace")
+    try:
+        return json.dumps(raw, default=str)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+
+
 def _record(raw: Any) -> Any:
+    if isinstance(raw, Unusable):
+        raise _BadRecord(raw.why, "Quote a field that holds a comma, or remove this record.")
     if not isinstance(raw, bytes):
         return raw
     try:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _BadRecord(f" is not UTF-8: {error}", "Convert the file to UTF-8.") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise _BadRecord(f" is not JSON: {error}", "Repair or remove this line.") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
+        raise _BadRecord(f" cannot be read: {error}", "Repair or remove this line.") from None
 
 
 def _values(record: Any, fields: Sequence[str]) -> Dict[str, str]:

@@ -9,34 +9,45 @@ import csv
 import gzip
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ContextManager, Dict, Iterator, List, Sequence, Tuple, cast
 
 from _common import WorkerError
+from _json_array import objects
 
 RECEIPT = "receipt.json"  # lies beside every artifact of a run and is no document
 BLOCK_BYTES = 1 << 20
 BLOCK_RECORDS = 2000
-LARGEST_RECORD = 1 << 28
 FORMATS = {"jsonl": "jsonl", "json": "json", "parquet": "parquet", "csv": "csv", "txt": "txt", "arrow": "arrow"}
 TEXT_FORMATS = ("jsonl", "json", "csv", "txt")
 PACKED = (".gz", ".zst")
+ARROW_FILE = b"ARROW1"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some consecutive records. ``payload`` is raw lines (JSONL) or a list of records; ``first`` counts from 1."""
+    """Some consecutive records. ``payload`` is raw lines (JSONL) or a list of records or Unusable; ``first`` counts from 1."""
 
     path: Path
     unit: str
     first: int
     payload: Any
     read: int
+    numbers: Tuple[int, ...] = ()  # of the records, where they do not just count up
 
     def where(self, index: int) -> str:
-        return f"{self.path}, {self.unit} {self.first + index}"
+        return f"{self.path}, {self.unit} {self.numbers[index] if self.numbers else self.first + index}"
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Stands for a record that was read and is none: why not, and itself as it can be shown."""
+
+    why: str
+    record: str
 
 
 def find_inputs(source: Path) -> Tuple[List[Path], str]:
@@ -45,9 +56,7 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
         return [source], _format(source)
     if not source.is_dir():
         raise WorkerError(f"input {source} does not exist", "Give a file, or a directory of files of one format.")
-    files = sorted(
-        path for path in source.iterdir() if path.is_file() and not path.name.startswith(".") and path.name != RECEIPT
-    )
+    files = [path for path in sorted(source.iterdir()) if path.name != RECEIPT and _is_input(path)]
     if not files:
         raise WorkerError(f"input directory {source} holds no files", "Put the dataset there.")
     formats = {_format(path): path for path in files}
@@ -55,6 +64,24 @@ def find_inputs(source: Path) -> Tuple[List[Path], str]:
         names = ", ".join(path.name for path in formats.values())
         raise WorkerError(f"input directory {source} holds several formats: {names}", "Keep files of one format in it.")
     return files, next(iter(formats))
+
+
+def _is_input(path: Path) -> bool:
+    """Whether a directory's entry is a file to read; WorkerError for one that holds records and would be passed over."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        below = next((Path(top) / names[0] for top, _, names in os.walk(str(path)) if names), None)
+        if below is not None:
+            raise WorkerError(
+                f"input directory {path.parent} has the subdirectory {path.name}, which holds files ({below})",
+                "Put all files of the dataset into one directory, or take the subdirectory out.",
+            )
+        return False
+    if not path.is_file():
+        what = f"a link to {os.readlink(str(path))}, which does not exist" if path.is_symlink() else "no regular file"
+        raise WorkerError(f"input {path} is {what}", "Copy the file itself there, or take it out.")
+    return True
 
 
 def packing(path: Path) -> str:
@@ -160,7 +187,7 @@ def _array(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
     """Stream the objects of one JSON array, which may be larger than memory."""
     first, position = 1, 0
     records: List[Any] = []
-    for record in _objects(path, stream):
+    for record in objects(path, stream, BLOCK_BYTES):
         records.append(record)
         if len(records) == BLOCK_RECORDS:
             before, position = position, raw.tell()
@@ -170,65 +197,92 @@ def _array(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
         yield Block(path, "record", first, records, raw.tell() - position)
 
 
-def _objects(path: Path, stream: BinaryIO) -> Iterator[Any]:
-    decoder, text, number = json.JSONDecoder(), codecs.getreader("utf-8")(stream), 1
-    buffer, at = text.read(BLOCK_BYTES), 0
-    at = buffer.index("[") + 1
-    while True:
-        while at < len(buffer) and buffer[at] in " \t\r\n,":
-            at += 1
-        try:
-            if buffer[at : at + 1] == "]":
-                return
-            record, at = decoder.raw_decode(buffer, at)
-        except json.JSONDecodeError as error:
-            # Either the end of the buffer cuts the record, or it is broken: only more text can tell.
-            more = text.read(max(BLOCK_BYTES, len(buffer) - at)) if len(buffer) - at < LARGEST_RECORD else ""
-            if not more:
-                raise WorkerError(f"{path}, record {number}, is not JSON: {error.msg}", "Repair the file.") from None
-            buffer, at = buffer[at:] + more, 0
-            continue
-        yield record
-        number += 1
-
-
 def _csv(path: Path, stream: BinaryIO, raw: BinaryIO) -> Iterator[Block]:
     csv.field_size_limit(1 << 30)
-    rows = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), strict=True)
-    first, position = 1, 0
-    records: List[Dict[str, Any]] = []
+    rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""), strict=True)
+    position, line = 0, 1
+    header: List[str] = []
+    records: List[Any] = []
+    numbers: List[int] = []  # a field may hold line breaks, so records and lines do not count alike
     try:
         for row in rows:
-            records.append(row)
+            start, line = line, rows.line_num + 1
+            if not row:
+                continue
+            if not header:
+                header = _header(path, row)
+                continue
+            records.append(_csv_record(header, row))
+            numbers.append(start)
             if len(records) == BLOCK_RECORDS:
                 before, position = position, raw.tell()
-                yield Block(path, "record", first, records, position - before)
-                first, records = first + len(records), []
+                yield Block(path, "line", numbers[0], records, position - before, tuple(numbers))
+                records, numbers = [], []
     except (csv.Error, UnicodeDecodeError) as error:
-        raise WorkerError(f"{path}, after record {first + len(records) - 1}: {error}", "Repair the file.") from None
+        raise WorkerError(f"{path}, at or after line {line}: {error}", "Repair the file.") from None
     if records:
-        yield Block(path, "record", first, records, raw.tell() - position)
+        yield Block(path, "line", numbers[0], records, raw.tell() - position, tuple(numbers))
+
+
+def _header(path: Path, row: List[str]) -> List[str]:
+    repeated = next((name for name in row if row.count(name) > 1), None)
+    if repeated is not None:
+        raise WorkerError(
+            f"{path}: its header names the column {repeated!r} more than once", "Rename or remove one of them."
+        )
+    return row
+
+
+def _csv_record(header: List[str], row: List[str]) -> Any:
+    """A record; it lacks the keys of fields that are not there. Of too many fields, which is which nobody can tell."""
+    if len(row) > len(header):
+        return Unusable(f" has {len(row)} fields, the header {len(header)}", json.dumps(row))
+    return dict(zip(header, row))
 
 
 def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
     pyarrow = _pyarrow(path)
     from pyarrow import ipc, parquet
 
+    first = 1
     try:
         if form == "parquet":
             source = parquet.ParquetFile(str(path))
             names, total = source.schema_arrow.names, source.metadata.num_rows
             batches = source.iter_batches(batch_size=BLOCK_RECORDS, columns=[key for key in keys if key in names])
         else:
-            source = ipc.open_stream(pyarrow.memory_map(str(path)))
-            names, total, batches = source.schema.names, 0, iter(source)
+            source = _arrow(path, pyarrow, ipc)
+            names, total, batches = source.schema.names, 0, _batches(source)
         missing = [key for key in keys if key not in names]
         if missing:
             raise WorkerError(f"{path} has no column {missing[0]} (it has {', '.join(names)})", "Name columns it has.")
-        first, size = 1, path.stat().st_size
+        size = path.stat().st_size
         for batch in batches:
             records = batch.select(list(keys)).to_pylist() if form == "arrow" else batch.to_pylist()
             yield Block(path, "record", first, records, size * len(records) // total if total else batch.nbytes)
             first += len(records)
-    except pyarrow.ArrowInvalid as error:
-        raise WorkerError(f"{path} cannot be read as {form}: {str(error).splitlines()[0]}", "Copy it again.") from None
+    except UnicodeDecodeError as error:
+        raise WorkerError(
+            f"{path}, at or after record {first}, is not UTF-8: {error}", "Write the file again."
+        ) from None
+    except (pyarrow.ArrowException, OSError) as error:
+        # pyarrow says by an OSError that a file is cut off or damaged, and does not name it.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WorkerError(
+            f"{path} cannot be read as {form}: {reason}", "Copy it again, or save the dataset as .jsonl."
+        ) from None
+
+
+def _arrow(path: Path, pyarrow: Any, ipc: Any) -> Any:
+    """A reader of either form that Arrow has: a stream, or a file (which is also Feather)."""
+    with path.open("rb") as raw:
+        is_file = raw.read(len(ARROW_FILE)) == ARROW_FILE
+    return (ipc.open_file if is_file else ipc.open_stream)(pyarrow.memory_map(str(path)))
+
+
+def _batches(source: Any) -> Iterator[Any]:
+    """Slices of the reader's batches: whoever writes a file may put all of a table into one."""
+    whole = map(source.get_batch, range(source.num_record_batches)) if hasattr(source, "get_batch") else source
+    for batch in whole:
+        for at in range(0, batch.num_rows, BLOCK_RECORDS):
+            yield batch.slice(at, BLOCK_RECORDS)

@@ -59,7 +59,8 @@ class Rejects:
                     f"Repair the input, or raise --skip-bad. The first of them is {self._first!r}.",
                 )
             if self._stream is None:
-                self._stream = self._part.open("w", encoding="utf-8")
+                # A half surrogate, which UTF-8 cannot hold, becomes the escape that JSON has for it.
+                self._stream = self._part.open("w", encoding="utf-8", errors="backslashreplace")
                 self._first = reject.where
             self._stream.write(json.dumps(reject.__dict__, ensure_ascii=False) + "\n")
 
@@ -100,6 +101,15 @@ def make_setting(tokenizer: Path, keys: Sequence[str], options: Options) -> Sett
     """Load the tokenizer and check that everything asked for goes together."""
     if len(set(keys)) != len(keys):
         raise WorkerError(f"keys {' '.join(keys)} repeat", "Name each key once.")
+    odd = next((key for key in keys if not key or "/" in key or "\0" in key), None)
+    if odd is not None:
+        raise WorkerError(
+            f"key {odd!r} cannot be part of a file name", "Rename it in the input: files are named by key."
+        )
+    if options.workers < 1:
+        raise WorkerError(f"--workers {options.workers} is not positive", "Give 1 or more.")
+    if options.skip_bad < 0:
+        raise WorkerError(f"--skip-bad {options.skip_bad} is negative", "Give 0 or more.")
     if options.template is not None and len(keys) != 1:
         raise WorkerError(
             f"a template makes one text and there are the keys {' '.join(keys)}",
