@@ -22,15 +22,16 @@ class Family:
     foreign_biases: Mapping[str, str] = field(default_factory=dict)  # key -> what it would add
 
 
+_BIASES: Mapping[str, str] = {
+    "attention_bias": "biases on all four attention projections",
+    "mlp_bias": "biases in the feed-forward layers",
+}
 FAMILIES: Mapping[str, Family] = {
-    "qwen2": Family(qkv_bias=True, defaults={"tie_word_embeddings": False}),
+    "qwen2": Family(qkv_bias=True, defaults={"tie_word_embeddings": False}, foreign_biases=_BIASES),
     "llama": Family(
         qkv_bias=False,
         defaults={"tie_word_embeddings": False, "rope_theta": 10000.0, "rms_norm_eps": 1e-6},
-        foreign_biases={
-            "attention_bias": "biases on all four attention projections",
-            "mlp_bias": "biases in the feed-forward layers",
-        },
+        foreign_biases=_BIASES,
     ),
 }
 
@@ -158,16 +159,40 @@ def _refuse_foreign(values: Mapping[str, Any], family: Family, findings: Finding
     foreign: List[str] = [
         f"{key} = true ({meaning})" for key, meaning in family.foreign_biases.items() if values.get(key)
     ]
-    if values.get("rope_scaling"):
+    if _is_scaled(values.get("rope_scaling")):
         foreign.append(f"rope_scaling = {values['rope_scaling']!r} (scaled rotary positions)")
     if values.get("hidden_act", "silu") != "silu":
         foreign.append(f"hidden_act = {values['hidden_act']!r} (the plan starts SwiGLU)")
+    quantized = values.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method", quantized) if isinstance(quantized, Mapping) else quantized
+        findings.refuse(
+            "config-quantized",
+            f"config.json has quantization_config ({method}): the conversion reads plain weights only.",
+            remedy="Take the model's release without quantization.",
+        )
+    names = values.get("architectures") or []
+    strange = [
+        str(name) for name in ([names] if isinstance(names, str) else names) if not str(name).endswith("ForCausalLM")
+    ]
+    if strange:
+        findings.refuse(
+            "config-architecture",
+            f"architectures in config.json is {', '.join(strange)}, which is no causal language model: its head would be lost.",
+            remedy="Take a model whose architecture ends in ForCausalLM.",
+        )
     for text in foreign:
         findings.refuse(
             "config-foreign",
             f"config.json asks for {text}, which this training would silently leave out.",
             remedy="Train a model without it.",
         )
+
+
+def _is_scaled(rope: Any) -> bool:
+    """Say whether rope settings scale the positions; the type `default` is the plain ones."""
+    kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, Mapping) else None
+    return bool(rope) and kind != "default"
 
 
 def _consistent(shape: ModelShape, values: Mapping[str, Any], findings: Findings) -> bool:
