@@ -14,6 +14,7 @@ from .errors import ProblemsError
 from .plan_assemble import Settled, Site, assemble, refused
 from .plan_findings import Findings, closest
 from .plan_fit import check_memory
+from .plan_foreign import refuse_foreign, refuse_recompute
 from .plan_hosts import PlanHost, read_hosts
 from .plan_placement import Sizes, place
 from .plan_recipe import Recipe, check_overrides, read_recipe
@@ -178,6 +179,8 @@ def _check_fit(
     if recipe is None:
         return None
     refuse_arguments(recipe, findings)
+    refuse_foreign(recipe, findings)
+    refuse_recompute(recipe, findings)
     refuse_no_eod(recipe, model.tokenizer, findings)
     refuse_eod_as_pad(recipe, model.tokenizer, findings)
     warn_dataset(recipe, findings)
