@@ -210,3 +210,22 @@ def test_memory_by_stage_is_pure() -> None:
     run = baselines()[0]
     again = memory_by_stage(run.shape, run.recipe, run.sizes, {})
     assert run.stages == again
+
+
+def test_a_search_that_found_nothing_says_so() -> None:
+    fleet = given.hosts(2, tuple(range(8)))
+    case = {"model": given.model("qwen2.5-72b"), "wanted": given.recipe("qwen2.5-72b-4k-pack"), "fleet": fleet}
+    (found,) = given.refused(**case, search=True)
+    assert found["code"] == "search"
+    assert "plan_search found nothing that fits 16 NPUs of 64.0 GiB" in found["what"]
+    assert "NPUs on" in found["nearest"]
+    enough = given.hosts(int(found["nearest"].split()[3]), tuple(range(8)))
+    assert given.make(**{**case, "fleet": enough}, search=True)["world_size"] == int(found["nearest"].split()[0])
+
+
+def test_sizes_that_cannot_be_come_with_others_that_can() -> None:
+    instead = given.refused_plan(overrides={"tp": 8})["suggestions"]
+    assert instead
+    for item in instead:
+        assert given.make(overrides={key: item[key] for key in ("tp", "pp", "micro_batch_size")})
+    assert given.refused_plan(overrides={"tp": 8}, master_port=80)["suggestions"] == []
