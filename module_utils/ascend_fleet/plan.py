@@ -32,7 +32,7 @@ from .plan_refusals import (
 )
 from .plan_release import check_choice, read_release
 from .plan_search import Fleet, best_choices, best_sizes, enough, suggestions
-from .plan_shape import ModelShape, read_shape
+from .plan_shape import ModelShape, read_shape, refuse_unreadable
 from .plan_warnings import warn_dataset, warn_model, warn_placement, warn_resume, warn_schedule, warn_validation
 
 # Refusals that other sizes of the same run may not have.
@@ -82,6 +82,8 @@ def plan(
     wanted = read_recipe(recipe, overrides, findings) if recipe else None
     fleet = read_hosts(hosts, site.hbm_mb, findings)
     shape = read_shape(model.config, findings)
+    if refuse_unreadable(model.tokenizer or {}, findings):
+        model = replace(model, tokenizer=None)
     _check_site(site, fleet, findings)
     if site.search and wanted is not None and shape is not None and not findings.refusals:
         wanted = _searched(wanted, shape, fleet, site, findings)

@@ -77,6 +77,8 @@ class ModelShape:
 
 def read_shape(config: Mapping[str, Any], findings: Findings) -> Optional[ModelShape]:
     """Read a config.json; None when it cannot be used, with the reasons among the findings."""
+    if refuse_unreadable(config, findings):
+        return None
     before = len(findings.refusals)
     kind = str(config.get("model_type", ""))
     family = FAMILIES.get(kind)
@@ -97,6 +99,18 @@ def read_shape(config: Mapping[str, Any], findings: Findings) -> Optional[ModelS
         return None
     shape = ModelShape(type=kind, qkv_bias=family.qkv_bias, **sizes, **scalars)
     return shape if _consistent(shape, values, findings) else None
+
+
+def refuse_unreadable(config: Mapping[str, Any], findings: Findings) -> bool:
+    """Refuse a file whose only key says why it could not be read (filter plan_config); say whether it is one."""
+    why = config.get("unreadable") if len(config) == 1 else None
+    if why:
+        findings.refuse(
+            "config-unreadable",
+            f"{why}.",
+            remedy="Give the file that belongs to the weights (plan_hf_config, or ascend_staging_model); `git lfs pull` gets a pointer's.",
+        )
+    return bool(why)
 
 
 def _flattened(config: Mapping[str, Any]) -> Dict[str, Any]:

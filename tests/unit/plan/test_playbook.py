@@ -111,6 +111,27 @@ def test_config_json_comes_from_the_staging_host(tmp_path: Path, inventory: dict
     assert facts["npu-1"]["ansible_facts"]["fleet_plan"]["conversion"]["layers_per_stage"] == [3, 3]
 
 
+UNREADABLE = [
+    ("{oops", "is no JSON"),
+    ("", "is empty"),
+    ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a git-lfs pointer"),
+    (None, "cannot be read (No such file or directory)"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), UNREADABLE)
+def test_a_config_that_cannot_be_read_is_a_problem_of_the_plan(
+    tmp_path: Path, inventory: dict[str, Any], text: str | None, says: str
+) -> None:
+    config = tmp_path / "config.json"
+    config.unlink() if text is None else config.write_text(text, encoding="utf-8")
+    runner = run(tmp_path, PLAYBOOK, inventory, training_tp=8)
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    assert [item["code"] for item in result["refusals"]] == ["config-unreadable", "world-size"]
+    assert str(config) in result["problems"][0]
+    assert says in result["problems"][0]
+
+
 def test_nowhere_to_read_config_json_from(tmp_path: Path, inventory: dict[str, Any]) -> None:
     del inventory["all"]["vars"]["plan_hf_config"]
     runner = run(tmp_path, PLAYBOOK, inventory)
