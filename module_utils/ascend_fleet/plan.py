@@ -78,6 +78,11 @@ def plan(
     check_choice("release", chosen.release, chosen.releases, findings)
     check_choice("recipe", chosen.recipe, chosen.recipes, findings)
     check_overrides(overrides, findings)
+    for kind, given, name in (("release", release, chosen.release), ("recipe", recipe, chosen.recipe)):
+        if not given and not findings.refusals:
+            findings.refuse(
+                f"{kind}-empty", f"The file of {kind} {name!r} is empty.", remedy=f"Write it, or choose another {kind}."
+            )
     row = read_release(release, site.release_overrides, site.architecture, site.chip, findings) if release else {}
     wanted = read_recipe(recipe, overrides, findings) if recipe else None
     fleet = read_hosts(hosts, site.hbm_mb, findings)
