@@ -79,7 +79,7 @@ def plan(
     check_choice("recipe", chosen.recipe, chosen.recipes, findings)
     check_overrides(overrides, findings)
     for kind, given, name in (("release", release, chosen.release), ("recipe", recipe, chosen.recipe)):
-        if not given and not findings.refusals:
+        if name and not given and not findings.refusals:
             findings.refuse(
                 f"{kind}-empty", f"The file of {kind} {name!r} is empty.", remedy=f"Write it, or choose another {kind}."
             )
@@ -91,7 +91,7 @@ def plan(
         model = replace(model, tokenizer=None)
     _check_site(site, fleet, findings)
     if site.search and wanted is not None and shape is not None and not findings.refusals:
-        wanted = _searched(wanted, shape, fleet, site, findings)
+        wanted = _searched(wanted, shape, fleet, model, site, findings)
     if wanted is not None:
         refuse_validation(wanted, row, findings)
     sought = any(finding.code == "search" for finding in findings.refusals)
@@ -146,12 +146,16 @@ def _raise(findings: Findings, made: Mapping[str, Any], instead: List[Dict[str, 
     )
 
 
-def _searched(recipe: Recipe, shape: ModelShape, hosts: Sequence[PlanHost], site: Site, findings: Findings) -> Recipe:
+def _searched(
+    recipe: Recipe, shape: ModelShape, hosts: Sequence[PlanHost], model: Model, site: Site, findings: Findings
+) -> Recipe:
     """Return the recipe with the best choice of sizes that fits; with none, the recipe as it is, and why."""
     fleet = Fleet.of(hosts, _around(recipe, site))
     choices = best_choices(shape, recipe, fleet)
     if not choices:
-        _nothing_found(recipe, shape, fleet, site, findings)
+        own = Findings()  # uneven stages, which no search tries, may still do
+        _check_fit(recipe, shape, hosts, model, site, own)
+        _nothing_found(recipe, shape, fleet, bool({finding.code for finding in own.refusals} & OF_SIZES), findings)
         return recipe
     best = choices[0]
     text = best.as_dict("sizes", min(host.hbm_mb for host in hosts) << 20)["text"]
@@ -159,14 +163,14 @@ def _searched(recipe: Recipe, shape: ModelShape, hosts: Sequence[PlanHost], site
     return replace(best.recipe, dp=None)
 
 
-def _nothing_found(recipe: Recipe, shape: ModelShape, fleet: Fleet, site: Site, findings: Findings) -> None:
-    """Say that the search found nothing, and how many NPUs would do."""
+def _nothing_found(recipe: Recipe, shape: ModelShape, fleet: Fleet, hopeless: bool, findings: Findings) -> None:
+    """Say that the search found nothing; where the recipe's own sizes are hopeless, refuse and say how many NPUs would do."""
     what = (
         f"plan_search found nothing that fits {fleet.hosts * fleet.per_host} NPUs of {gib(fleet.capacity)}: no TP, PP, micro batch and "
         f"recomputation leaves room and divides the layers, the heads and the global batch {recipe.global_batch_size}."
     )
-    if site.memory_check != "refuse":
-        findings.warn("search", what)
+    if not hopeless:
+        findings.warn("search", f"{what} The recipe's own sizes are kept.")
         return
     larger = enough(shape, recipe, fleet)
     nearest = f"{larger.hosts * larger.per_host} NPUs on {larger.hosts} hosts" if larger else ""

@@ -229,3 +229,11 @@ def test_sizes_that_cannot_be_come_with_others_that_can() -> None:
     for item in instead:
         assert given.make(overrides={key: item[key] for key in ("tp", "pp", "micro_batch_size")})
     assert given.refused_plan(overrides={"tp": 8}, master_port=80)["suggestions"] == []
+
+
+def test_a_search_that_found_nothing_keeps_uneven_stages_that_do() -> None:
+    odd = given.config(num_hidden_layers=5, num_key_value_heads=1)
+    sizes = {"tp": 1, "pp": 2, "layers_per_stage": "3,2", "global_batch_size": 7, "micro_batch_size": 1}
+    made = given.make(model=odd, overrides=sizes, fleet=given.hosts(1), search=True)
+    assert made["conversion"]["layers_per_stage"] == [3, 2]
+    assert any("The recipe's own sizes are kept." in text for text in made["warnings"])
