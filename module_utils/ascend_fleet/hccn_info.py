@@ -11,7 +11,8 @@ from .errors import CommandError, InputError
 from .hccn import EXTRA_TOPICS, TOPICS, Port, parse_hccn_conf, parse_port
 from .hccn_assess import assess_ports
 from .host import Host
-from .npu_survey import WORKERS, device_nodes
+from .npu_ask import WORKERS
+from .npu_survey import device_nodes
 from .outcome import Outcome
 
 # The driver's package puts the tool here; not every installation links it into PATH.

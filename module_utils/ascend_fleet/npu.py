@@ -8,6 +8,7 @@ from typing import Any, Dict
 from .driver_findings import ERROR, as_dicts, has_errors
 from .errors import InputError
 from .host import Host
+from .npu_answers import assess_answers
 from .npu_assess import Wanted, assess
 from .npu_chips import known_chips
 from .npu_details import ask_details, assess_details
@@ -27,7 +28,8 @@ def npu_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     wanted = Wanted(frozenset(params["expected_chips"]), params["allowed_container"], params["minimum_driver"])
     findings, causes = assess(seen, chips, wanted)
     details = ask_details(host, host.which(params["npu_smi"]), chips, params["details"], params["timeout"])
-    findings += assess_details(details, wanted)
+    silent = [*seen.unanswered, *(item for detail in details for item in detail.unanswered)]
+    findings += assess_details(details, wanted) + assess_answers(silent, chips, wanted)
     values: Dict[str, Any] = {
         "status": ERROR if has_errors(findings) else "ok",
         "chips": [known.as_dict() for known in chips],

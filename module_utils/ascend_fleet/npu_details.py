@@ -9,10 +9,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .driver_findings import ERROR, WARNING, Finding
 from .host import Host
+from .npu_ask import WORKERS, Unanswered, ask, unanswered
 from .npu_assess import Wanted
 from .npu_chips import Known
 from .npu_smi_lists import first, parse_key_values
-from .npu_survey import WORKERS, ask
 
 KINDS = ("board", "ecc", "memory", "usages")
 
@@ -25,6 +25,7 @@ class Detail:
 
     known: Known
     answers: Mapping[str, Values]
+    unanswered: Tuple[Unanswered, ...] = ()
 
     def as_dict(self) -> Dict[str, Any]:
         """Return plain data for the module's result."""
@@ -43,13 +44,18 @@ def ask_details(
         return []
     with ThreadPoolExecutor(WORKERS) as pool:
         lines = {_argv(tool, known, kind): None for known, kind in questions}
-        texts = dict(zip(lines, pool.map(lambda argv: ask(host, argv, timeout).text, lines)))
+        runs = dict(zip(lines, pool.map(lambda argv: ask(host, argv, timeout), lines)))
     answers: Dict[int, Dict[str, Values]] = {}
+    silent: Dict[int, List[Unanswered]] = {}
     for known, kind in questions:
-        values = _values(texts[_argv(tool, known, kind)])
+        run = runs[_argv(tool, known, kind)]
+        values = _values(run.text)
+        missed = None if values else unanswered(run, kind, (known.chip.npu_id or 0, known.chip.chip_id or 0))
         if values:
             answers.setdefault(id(known), {})[kind] = values
-    return [Detail(known, answers.get(id(known), {})) for known in places]
+        elif missed:
+            silent.setdefault(id(known), []).append(missed)
+    return [Detail(known, answers.get(id(known), {}), tuple(silent.get(id(known), ()))) for known in places]
 
 
 def _argv(tool: str, known: Known, kind: str) -> Tuple[str, ...]:

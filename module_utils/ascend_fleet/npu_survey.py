@@ -11,31 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from .errors import CommandError
 from .host import Host
+from .npu_ask import WORKERS, ToolRun, Unanswered, ask, unanswered
 from .npu_holders import Holders, Owner, describe, open_npus
 from .npu_smi import Chip, Table, parse_info
 from .npu_smi_errors import Evidence
 from .npu_smi_lists import Health, Mapped, parse_health, parse_mapping
 from .version_files import Versions, read_versions
 
-WORKERS = 8  # questions to npu-smi at a time: it is slow, and the driver answers them side by side
-
 _NODE = re.compile(r"davinci([0-9]{1,4})")
 _HUAWEI = "0x19e5"
 # PCI device ids of NPUs and the generation they tell; a network card of the same vendor is none of them.
 GENERATIONS = {"0xd100": "310", "0xd500": "310P", "0xd801": "910", "0xd802": "A2", "0xd803": "A3", "0xd806": "950"}
-
-
-@dataclass(frozen=True)
-class ToolRun:
-    """One call of npu-smi. `failure` is set instead of an answer: missing, or no_answer."""
-
-    argv: Tuple[str, ...]
-    rc: Optional[int] = None
-    text: str = ""
-    failure: str = ""
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +48,7 @@ class Survey:
     owners: Dict[int, Owner]
     versions: Versions
     evidence: Evidence = field(default_factory=Evidence)
+    unanswered: Tuple[Unanswered, ...] = ()  # queries beside the table's that left nothing to read
 
 
 def survey(host: Host, params: Dict[str, Any]) -> Survey:
@@ -68,43 +56,40 @@ def survey(host: Host, params: Dict[str, Any]) -> Survey:
     nodes = device_nodes(host)
     tool = host.which(params["npu_smi"])
     holders = open_npus(host, _device_numbers(nodes))
-    run, mapping = _ask_both(host, tool, params)
-    table = parse_info(run.text)
+    run, asked = _ask_both(host, tool, params)
+    table, mapping = parse_info(run.text), parse_mapping(asked.text) if asked else ()
     pids = sorted({pid for found in holders.by_npu.values() for pid in found} | {row.pid for row in table.processes})
     owners = describe(host, pids, params["docker_cli"], params["timeout"])
     versions, pci = read_versions(host), pci_devices(host)
-    health = _health(host, tool, table, params["timeout"]) if tool else {}
+    health, silent = _health(host, tool, table, params["timeout"]) if tool else ({}, [])
+    if asked and table.chips and not mapping:
+        silent.append(unanswered(asked, "map", None))
     evidence = _evidence(host, nodes, pci, owners, versions)
-    return Survey(run, table, mapping, health, nodes, pci, holders, owners, versions, evidence)
+    left = tuple(item for item in silent if item)
+    return Survey(run, table, mapping, health, nodes, pci, holders, owners, versions, evidence, left)
 
 
-def _ask_both(host: Host, tool: Optional[str], params: Dict[str, Any]) -> Tuple[ToolRun, Tuple[Mapped, ...]]:
+def _ask_both(host: Host, tool: Optional[str], params: Dict[str, Any]) -> Tuple[ToolRun, Optional[ToolRun]]:
     """Ask for the table and the mapping side by side."""
     if tool is None:
         argv = (params["npu_smi"], "info")
-        return ToolRun(argv, failure="missing", message=f"{params['npu_smi']} is not on this host"), ()
+        return ToolRun(argv, failure="missing", message=f"{params['npu_smi']} is not on this host"), None
     with ThreadPoolExecutor(WORKERS) as pool:
         info = pool.submit(ask, host, [tool, "info"], params["timeout"])
         mapping = pool.submit(ask, host, [tool, "info", "-m"], params["timeout"])
-        return info.result(), parse_mapping(mapping.result().text)
+        return info.result(), mapping.result()
 
 
-def ask(host: Host, argv: Sequence[str], timeout: float) -> ToolRun:
-    """Call npu-smi. Its errors come on standard output, with an exit status that is cut to a byte."""
-    try:
-        done = host.run(argv, check=False, timeout=timeout)
-    except CommandError as error:
-        return ToolRun(tuple(argv), failure="no_answer", message=error.message)
-    return ToolRun(tuple(argv), done.rc, "\n".join(part for part in (done.stdout, done.stderr) if part.strip()))
-
-
-def _health(host: Host, tool: str, table: Table, timeout: float) -> Dict[Tuple[int, int], Health]:
+def _health(
+    host: Host, tool: str, table: Table, timeout: float
+) -> Tuple[Dict[Tuple[int, int], Health], List[Optional[Unanswered]]]:
     """Ask each chip for its health by itself: where that query fails inside the table, the table prints OK."""
     places = sorted({place for place in map(_place, table.chips) if place})
     with ThreadPoolExecutor(WORKERS) as pool:
         asked = [(place, pool.submit(ask, host, _health_argv(tool, place), timeout)) for place in places]
-        answers = [(place, parse_health(future.result().text)) for place, future in asked]
-    return {place: health for place, health in answers if health}
+        answers = [(place, future.result(), parse_health(future.result().text)) for place, future in asked]
+    silent = [unanswered(run, "health", place) for place, run, health in answers if not health]
+    return {place: health for place, _, health in answers if health}, silent
 
 
 def _place(chip: Chip) -> Optional[Tuple[int, int]]:

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from .errors import ProblemsError
 from .plan_assemble import Settled, Site, assemble, refused
 from .plan_findings import Findings, closest
-from .plan_fit import check_memory
+from .plan_fit import check_memory, gib
+from .plan_foreign import refuse_foreign, refuse_recompute
 from .plan_hosts import PlanHost, read_hosts
 from .plan_placement import Sizes, place
 from .plan_recipe import Recipe, check_overrides, read_recipe
@@ -30,9 +31,12 @@ from .plan_refusals import (
     settle_sizes,
 )
 from .plan_release import check_choice, read_release
-from .plan_search import Fleet, best_choices, suggestions
-from .plan_shape import ModelShape, read_shape
+from .plan_search import Fleet, best_choices, best_sizes, enough, suggestions
+from .plan_shape import ModelShape, read_shape, refuse_unreadable
 from .plan_warnings import warn_dataset, warn_model, warn_placement, warn_resume, warn_schedule, warn_validation
+
+# Refusals that other sizes of the same run may not have.
+OF_SIZES = {"world-size", "tensor-parallel", "pipeline", "layers-per-stage", "global-batch", "index-cache"}
 
 __all__ = ["Choice", "Model", "Site", "plan"]
 
@@ -74,21 +78,31 @@ def plan(
     check_choice("release", chosen.release, chosen.releases, findings)
     check_choice("recipe", chosen.recipe, chosen.recipes, findings)
     check_overrides(overrides, findings)
+    for kind, given, name in (("release", release, chosen.release), ("recipe", recipe, chosen.recipe)):
+        if name and not given and not findings.refusals:
+            findings.refuse(
+                f"{kind}-empty", f"The file of {kind} {name!r} is empty.", remedy=f"Write it, or choose another {kind}."
+            )
     row = read_release(release, site.release_overrides, site.architecture, site.chip, findings) if release else {}
     wanted = read_recipe(recipe, overrides, findings) if recipe else None
     fleet = read_hosts(hosts, site.hbm_mb, findings)
     shape = read_shape(model.config, findings)
+    if refuse_unreadable(model.tokenizer or {}, findings):
+        model = replace(model, tokenizer=None)
     _check_site(site, fleet, findings)
     if site.search and wanted is not None and shape is not None and not findings.refusals:
-        wanted = _searched(wanted, shape, fleet, site, findings)
+        wanted = _searched(wanted, shape, fleet, model, site, findings)
     if wanted is not None:
         refuse_validation(wanted, row, findings)
-    sizes = _check_fit(wanted, shape, fleet, model, site, findings)
+    sought = any(finding.code == "search" for finding in findings.refusals)
+    # Where a search found nothing, the recipe's own sizes are not those that were asked for.
+    sizes = _check_fit(wanted, None if sought else shape, () if sought else fleet, model, site, findings)
+    instead = _other_sizes(wanted, shape, fleet, site, findings)
     if wanted is None or shape is None or sizes is None or not row:
-        _raise(findings, refused(fleet), [])
+        _raise(findings, refused(fleet), instead)
         raise ValueError("plan() was given an empty release or recipe without saying that its name is unknown")
     if findings.refusals:
-        _raise(findings, refused(fleet), [])
+        _raise(findings, refused(fleet), instead)
     return _fitted(Settled(row, wanted, shape, sizes, fleet, place(sizes, fleet), site), findings)
 
 
@@ -132,16 +146,51 @@ def _raise(findings: Findings, made: Mapping[str, Any], instead: List[Dict[str, 
     )
 
 
-def _searched(recipe: Recipe, shape: ModelShape, hosts: Sequence[PlanHost], site: Site, findings: Findings) -> Recipe:
-    """Return the recipe with the best choice of sizes that fits; with none, the recipe as it is, which is then refused."""
-    around = {**recipe.environment, **{key: str(value) for key, value in site.environment.items()}}
-    choices = best_choices(shape, recipe, Fleet.of(hosts, around))
+def _searched(
+    recipe: Recipe, shape: ModelShape, hosts: Sequence[PlanHost], model: Model, site: Site, findings: Findings
+) -> Recipe:
+    """Return the recipe with the best choice of sizes that fits; with none, the recipe as it is, and why."""
+    fleet = Fleet.of(hosts, _around(recipe, site))
+    choices = best_choices(shape, recipe, fleet)
     if not choices:
+        own = Findings()  # uneven stages, which no search tries, may still do
+        _check_fit(recipe, shape, hosts, model, site, own)
+        _nothing_found(recipe, shape, fleet, bool({finding.code for finding in own.refusals} & OF_SIZES), findings)
         return recipe
     best = choices[0]
     text = best.as_dict("sizes", min(host.hbm_mb for host in hosts) << 20)["text"]
     findings.warn("searched", f"Sizes were chosen by the plan (plan_search): {text}.")
     return replace(best.recipe, dp=None)
+
+
+def _nothing_found(recipe: Recipe, shape: ModelShape, fleet: Fleet, hopeless: bool, findings: Findings) -> None:
+    """Say that the search found nothing; where the recipe's own sizes are hopeless, refuse and say how many NPUs would do."""
+    what = (
+        f"plan_search found nothing that fits {fleet.hosts * fleet.per_host} NPUs of {gib(fleet.capacity)}: no TP, PP, micro batch and "
+        f"recomputation leaves room and divides the layers, the heads and the global batch {recipe.global_batch_size}."
+    )
+    if not hopeless:
+        findings.warn("search", f"{what} The recipe's own sizes are kept.")
+        return
+    larger = enough(shape, recipe, fleet)
+    nearest = f"{larger.hosts * larger.per_host} NPUs on {larger.hosts} hosts" if larger else ""
+    findings.refuse("search", what, nearest, _ways([]))
+
+
+def _other_sizes(
+    recipe: Optional[Recipe], shape: Optional[ModelShape], hosts: Sequence[PlanHost], site: Site, findings: Findings
+) -> List[Dict[str, Any]]:
+    """Return what would fit, where nothing but the sizes is refused."""
+    codes = {finding.code for finding in findings.refusals}
+    if recipe is None or shape is None or not codes or not codes <= OF_SIZES:
+        return []
+    if len({len(host.npus) for host in hosts}) != 1 or not hosts[0].npus:
+        return []
+    return best_sizes(shape, recipe, Fleet.of(hosts, _around(recipe, site)))
+
+
+def _around(recipe: Recipe, site: Site) -> Dict[str, str]:
+    return {**recipe.environment, **{key: str(value) for key, value in site.environment.items()}}
 
 
 def _check_site(site: Site, hosts: Sequence[PlanHost], findings: Findings) -> None:
@@ -178,6 +227,8 @@ def _check_fit(
     if recipe is None:
         return None
     refuse_arguments(recipe, findings)
+    refuse_foreign(recipe, findings)
+    refuse_recompute(recipe, findings)
     refuse_no_eod(recipe, model.tokenizer, findings)
     refuse_eod_as_pad(recipe, model.tokenizer, findings)
     warn_dataset(recipe, findings)

@@ -194,7 +194,7 @@ class _Reader:
         value = self.data["parallel"].get("layers_per_stage")
         if not value:
             return None
-        parts: List[Any] = value.split(",") if isinstance(value, str) else list(value)
+        parts: List[Any] = list(value) if isinstance(value, (list, tuple)) else str(value).split(",")
         numbers = [as_int(part) for part in parts]
         if any(number is None or number < 1 for number in numbers):
             self._refuse(f"parallel.layers_per_stage is {value!r}, not a list of whole numbers above 0.")
@@ -237,8 +237,8 @@ class _Reader:
         return share
 
     def arguments(self) -> Dict[str, Any]:
-        """Return flag (without dashes) -> value; a value of false or nothing leaves the flag out."""
-        given = {str(flag).lstrip("-"): value for flag, value in self.data["arguments"].items()}
+        """Return flag (without dashes, words joined by them) -> value; a value of false or nothing leaves the flag out."""
+        given = {str(flag).lstrip("-").replace("_", "-"): value for flag, value in self.data["arguments"].items()}
         arguments = {flag: value for flag, value in given.items() if value is not None and value is not False}
         if arguments.get("bf16") and arguments.get("fp16"):
             self._refuse("arguments give both bf16 and fp16.")

@@ -89,7 +89,7 @@ def suggestions(shape: ModelShape, recipe: Recipe, sizes: Sizes, fleet: Fleet) -
     """Return what fits instead: the longest sequence for the chosen sizes first, then the best other sizes."""
     shorter = longest_sequence(shape, recipe, sizes, fleet)
     found = [shorter.as_dict("sequence", fleet.capacity)] if shorter else []
-    return found + [choice.as_dict("sizes", fleet.capacity) for choice in best_choices(shape, recipe, fleet)[:BEST]]
+    return found + best_sizes(shape, recipe, fleet)
 
 
 def longest_sequence(shape: ModelShape, recipe: Recipe, sizes: Sizes, fleet: Fleet) -> Optional[Choice]:
@@ -122,6 +122,20 @@ def best_choices(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> List[Choice
             -choice.recipe.micro_batch_size,
         ),
     )
+
+
+def best_sizes(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> List[Dict[str, Any]]:
+    """Return the few best choices as plain data."""
+    return [choice.as_dict("sizes", fleet.capacity) for choice in best_choices(shape, recipe, fleet)[:BEST]]
+
+
+def enough(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> Optional[Fleet]:
+    """Return the fewest hosts like these on which something fits; None where up to four times as many and eight more do not help."""
+    for hosts in range(fleet.hosts + 1, 4 * fleet.hosts + 9):
+        larger = replace(fleet, hosts=hosts)
+        if best_choices(shape, recipe, larger):
+            return larger
+    return None
 
 
 def _plain(arguments: Mapping[str, Any]) -> Dict[str, Any]:

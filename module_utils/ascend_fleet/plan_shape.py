@@ -22,15 +22,16 @@ class Family:
     foreign_biases: Mapping[str, str] = field(default_factory=dict)  # key -> what it would add
 
 
+_BIASES: Mapping[str, str] = {
+    "attention_bias": "biases on all four attention projections",
+    "mlp_bias": "biases in the feed-forward layers",
+}
 FAMILIES: Mapping[str, Family] = {
-    "qwen2": Family(qkv_bias=True, defaults={"tie_word_embeddings": False}),
+    "qwen2": Family(qkv_bias=True, defaults={"tie_word_embeddings": False}, foreign_biases=_BIASES),
     "llama": Family(
         qkv_bias=False,
         defaults={"tie_word_embeddings": False, "rope_theta": 10000.0, "rms_norm_eps": 1e-6},
-        foreign_biases={
-            "attention_bias": "biases on all four attention projections",
-            "mlp_bias": "biases in the feed-forward layers",
-        },
+        foreign_biases=_BIASES,
     ),
 }
 
@@ -76,6 +77,8 @@ class ModelShape:
 
 def read_shape(config: Mapping[str, Any], findings: Findings) -> Optional[ModelShape]:
     """Read a config.json; None when it cannot be used, with the reasons among the findings."""
+    if refuse_unreadable(config, findings):
+        return None
     before = len(findings.refusals)
     kind = str(config.get("model_type", ""))
     family = FAMILIES.get(kind)
@@ -96,6 +99,18 @@ def read_shape(config: Mapping[str, Any], findings: Findings) -> Optional[ModelS
         return None
     shape = ModelShape(type=kind, qkv_bias=family.qkv_bias, **sizes, **scalars)
     return shape if _consistent(shape, values, findings) else None
+
+
+def refuse_unreadable(config: Mapping[str, Any], findings: Findings) -> bool:
+    """Refuse a file whose only key says why it could not be read (filter plan_config); say whether it is one."""
+    why = config.get("unreadable") if len(config) == 1 else None
+    if why:
+        findings.refuse(
+            "config-unreadable",
+            f"{why}.",
+            remedy="Give the file that belongs to the weights (plan_hf_config, or ascend_staging_model); `git lfs pull` gets a pointer's.",
+        )
+    return bool(why)
 
 
 def _flattened(config: Mapping[str, Any]) -> Dict[str, Any]:
@@ -158,16 +173,40 @@ def _refuse_foreign(values: Mapping[str, Any], family: Family, findings: Finding
     foreign: List[str] = [
         f"{key} = true ({meaning})" for key, meaning in family.foreign_biases.items() if values.get(key)
     ]
-    if values.get("rope_scaling"):
+    if _is_scaled(values.get("rope_scaling")):
         foreign.append(f"rope_scaling = {values['rope_scaling']!r} (scaled rotary positions)")
     if values.get("hidden_act", "silu") != "silu":
         foreign.append(f"hidden_act = {values['hidden_act']!r} (the plan starts SwiGLU)")
+    quantized = values.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method", quantized) if isinstance(quantized, Mapping) else quantized
+        findings.refuse(
+            "config-quantized",
+            f"config.json has quantization_config ({method}): the conversion reads plain weights only.",
+            remedy="Take the model's release without quantization.",
+        )
+    names = values.get("architectures") or []
+    strange = [
+        str(name) for name in ([names] if isinstance(names, str) else names) if not str(name).endswith("ForCausalLM")
+    ]
+    if strange:
+        findings.refuse(
+            "config-architecture",
+            f"architectures in config.json is {', '.join(strange)}, which is no causal language model: its head would be lost.",
+            remedy="Take a model whose architecture ends in ForCausalLM.",
+        )
     for text in foreign:
         findings.refuse(
             "config-foreign",
             f"config.json asks for {text}, which this training would silently leave out.",
             remedy="Train a model without it.",
         )
+
+
+def _is_scaled(rope: Any) -> bool:
+    """Say whether rope settings scale the positions; the type `default` is the plain ones."""
+    kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, Mapping) else None
+    return bool(rope) and kind != "default"
 
 
 def _consistent(shape: ModelShape, values: Mapping[str, Any], findings: Findings) -> bool:

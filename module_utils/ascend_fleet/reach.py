@@ -12,7 +12,7 @@ from typing import Any, Dict, Optional
 from .errors import CommandError
 from .hccn_info import find_tool
 from .host import Host
-from .npu_survey import WORKERS
+from .npu_ask import WORKERS
 from .outcome import Outcome
 from .port_listener import greeting
 

@@ -88,6 +88,9 @@ def test_nothing_wrong_is_nothing_said(run_library: RunModule, server: FakeServe
             "the table shows 65536 MB of HBM, the chip itself 61440",
         ),
         (("ecc", 3), "Command or option is not found.", None, ""),
+        (("ecc", 3), "This device does not support querying ecc.", None, ""),
+        (("ecc", 3), "Failed to query ecc.", ("chip.no_answer", "warning", 3), "NPU 3 gives no ecc: "),
+        (("board", 1), "", ("chip.no_answer", "warning", 1), "-t board -i 1` says '' (status 0)"),
     ],
 )
 def test_one_thing_wrong(

@@ -346,3 +346,46 @@ def test_parameters_that_make_no_sense(
     result = run_library(MODULE, params, server)
     assert result.failed
     assert value in result["msg"]
+
+
+HUNG = CommandError(["npu-smi"], None, "", "", "did not answer within 2 s and was ended")
+
+
+def fails(server: FakeServer, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    """Let every call with `option` hang."""
+    run = server.run
+
+    def hanging(argv: Any, **options: Any) -> Any:
+        if option in list(argv):
+            raise HUNG
+        return run(argv, **options)
+
+    monkeypatch.setattr(server, "run", hanging)
+
+
+def test_a_health_query_that_hangs_is_never_ok(
+    run_library: RunModule, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails(server, monkeypatch, "health")
+    result = run_library(MODULE, PARAMS, healthy(server))
+    assert [code for code in codes(result) if code[1] == "error"] == [
+        ("chip.no_answer", "error", 2),
+        ("chip.no_answer", "error", 3),
+    ]
+    assert ("chip.no_answer", "warning", 0) in codes(result)  # a chip that the run does not use
+    assert result["status"] == "error"
+    assert "NPU 2 gives no health, so the OK of the table is not confirmed" in result["findings"][0]["message"]
+
+
+@pytest.mark.parametrize("answer", ["Failed to query health\n", ""])
+def test_a_health_query_that_fails_is_said(run_library: RunModule, server: FakeServer, answer: str) -> None:
+    result = run_library(MODULE, PARAMS, healthy(server, **{"2 0": answer}))
+    assert codes(result) == [("chip.no_answer", "warning", 2)]
+    assert repr(answer.strip()) in result["findings"][0]["message"]
+
+
+def test_a_mapping_that_hangs_is_said(
+    run_library: RunModule, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails(server, monkeypatch, "-m")
+    assert ("npu_smi.no_mapping", "warning", None) in codes(run_library(MODULE, PARAMS, healthy(server)))

@@ -210,3 +210,30 @@ def test_memory_by_stage_is_pure() -> None:
     run = baselines()[0]
     again = memory_by_stage(run.shape, run.recipe, run.sizes, {})
     assert run.stages == again
+
+
+def test_a_search_that_found_nothing_says_so() -> None:
+    fleet = given.hosts(2, tuple(range(8)))
+    case = {"model": given.model("qwen2.5-72b"), "wanted": given.recipe("qwen2.5-72b-4k-pack"), "fleet": fleet}
+    (found,) = given.refused(**case, search=True)
+    assert found["code"] == "search"
+    assert "plan_search found nothing that fits 16 NPUs of 64.0 GiB" in found["what"]
+    assert "NPUs on" in found["nearest"]
+    enough = given.hosts(int(found["nearest"].split()[3]), tuple(range(8)))
+    assert given.make(**{**case, "fleet": enough}, search=True)["world_size"] == int(found["nearest"].split()[0])
+
+
+def test_sizes_that_cannot_be_come_with_others_that_can() -> None:
+    instead = given.refused_plan(overrides={"tp": 8})["suggestions"]
+    assert instead
+    for item in instead:
+        assert given.make(overrides={key: item[key] for key in ("tp", "pp", "micro_batch_size")})
+    assert given.refused_plan(overrides={"tp": 8}, master_port=80)["suggestions"] == []
+
+
+def test_a_search_that_found_nothing_keeps_uneven_stages_that_do() -> None:
+    odd = given.config(num_hidden_layers=5, num_key_value_heads=1)
+    sizes = {"tp": 1, "pp": 2, "layers_per_stage": "3,2", "global_batch_size": 7, "micro_batch_size": 1}
+    made = given.make(model=odd, overrides=sizes, fleet=given.hosts(1), search=True)
+    assert made["conversion"]["layers_per_stage"] == [3, 2]
+    assert any("The recipe's own sizes are kept." in text for text in made["warnings"])

@@ -111,6 +111,53 @@ def test_config_json_comes_from_the_staging_host(tmp_path: Path, inventory: dict
     assert facts["npu-1"]["ansible_facts"]["fleet_plan"]["conversion"]["layers_per_stage"] == [3, 3]
 
 
+UNREADABLE = [
+    ("{oops", "is no JSON"),
+    ("", "is empty"),
+    ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a git-lfs pointer"),
+    (None, "cannot be read (No such file or directory)"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), UNREADABLE)
+def test_a_config_that_cannot_be_read_is_a_problem_of_the_plan(
+    tmp_path: Path, inventory: dict[str, Any], text: str | None, says: str
+) -> None:
+    config = tmp_path / "config.json"
+    config.unlink() if text is None else config.write_text(text, encoding="utf-8")
+    runner = run(tmp_path, PLAYBOOK, inventory, training_tp=8)
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    assert [item["code"] for item in result["refusals"]] == ["config-unreadable", "world-size"]
+    assert str(config) in result["problems"][0]
+    assert says in result["problems"][0]
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_a_staging_host_without_config_json_is_a_problem_of_the_plan(
+    tmp_path: Path, inventory: dict[str, Any], directory: bool
+) -> None:
+    variables = inventory["all"]["vars"]
+    variables |= {"ascend_staging_host": "staging-1", "ascend_staging_model": str(tmp_path / "model")}
+    del variables["plan_hf_config"]
+    inventory["staging"]["hosts"]["staging-1"]["ansible_connection"] = "local"
+    if directory:
+        (tmp_path / "model" / "config.json").mkdir(parents=True)
+    runner = run(tmp_path, PLAYBOOK, inventory)
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    assert [item["code"] for item in result["refusals"]] == ["config-unreadable"]
+    assert f"{tmp_path}/model/config.json" in result["problems"][0]
+
+
+def test_an_empty_recipe_is_a_problem_of_the_plan(tmp_path: Path, inventory: dict[str, Any]) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yml").write_text("---\n", encoding="utf-8")
+    mine = {"run_plan_recipes_dir": str(tmp_path / "recipes"), "training_recipe": "mine"}
+    runner = run(tmp_path, PLAYBOOK, inventory, **mine)
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    assert [item["code"] for item in result["refusals"]] == ["recipe-empty"]
+    assert "'mine'" in result["problems"][0]
+
+
 def test_nowhere_to_read_config_json_from(tmp_path: Path, inventory: dict[str, Any]) -> None:
     del inventory["all"]["vars"]["plan_hf_config"]
     runner = run(tmp_path, PLAYBOOK, inventory)

@@ -312,6 +312,35 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "a dataset's name": ({"overrides": {"dataset": {"name": "a/b"}}}, "recipe-value", "'a/b'", ""),
     "an override": ({"overrides": {"global_batch": 16}}, "override-unknown", "'global_batch'", "global_batch_size"),
+    "instruction data": ({"arguments": {"is-instruction-dataset": True}}, "argument-foreign", "fine-tuning", ""),
+    "a stage of tuning": ({"arguments": {"stage": "sft"}}, "argument-foreign", "stage = 'sft'", ""),
+    "a prompt template": ({"arguments": {"prompt_type": "qwen"}}, "argument-foreign", "prompt-type = 'qwen'", ""),
+    "LoRA": ({"arguments": {"lora-r": 16}}, "argument-foreign", "adapters", ""),
+    "experts": ({"arguments": {"num-experts": 8}}, "argument-foreign", "mixture of experts", ""),
+    "latent attention": ({"arguments": {"multi-latent-attention": True}}, "argument-foreign", "multi-latent", ""),
+    "another layout": ({"arguments": {"tp-2d": True}}, "argument-foreign", "layout of the weights", ""),
+    "an underscore": ({"arguments": {"tensor_model_parallel_size": 8}}, "argument-derived", "parallel.tp", ""),
+    "one stage's layers": ({"overrides": {"layers_per_stage": 28}}, "layers-per-stage", "28 gives 1 stages", "2,2"),
+    "recomputed layers": ({"arguments": {"recompute-num-layers": "abc"}}, "recompute", "'abc'", ""),
+    "recomputation without a method": (
+        {"arguments": {"recompute-granularity": "full"}},
+        "recompute",
+        "recompute-method None",
+        "block or uniform",
+    ),
+    "quantized": (
+        {"model": given.config(quantization_config={"quant_method": "gptq"})},
+        "config-quantized",
+        "quantization_config (gptq)",
+        "",
+    ),
+    "a classifier": (
+        {"model": given.config(architectures=["Qwen2ForSequenceClassification"])},
+        "config-architecture",
+        "Qwen2ForSequenceClassification",
+        "",
+    ),
+    "biases of a qwen2": ({"model": given.config(mlp_bias=True)}, "config-foreign", "mlp_bias", ""),
     "conversion host": ({"conversion_host": "npu-3"}, "conversion-host", "'npu-3'", "npu-2"),
     "master port": ({"master_port": 80}, "master-port", "80", "6000"),
     "work root": ({"work_root": "data"}, "work-root", "'data'", ""),
@@ -390,3 +419,13 @@ def test_index_cache_is_no_matter_with_shared_storage() -> None:
 def test_an_empty_row_needs_a_reason() -> None:
     with pytest.raises(ValueError, match="empty release or recipe"):
         given.make(row={})
+
+
+@pytest.mark.parametrize("key", ["type", "rope_type"])
+def test_default_rotary_positions_are_plain_ones(key: str) -> None:
+    assert given.make(model=given.config(rope_scaling={key: "default"}, architectures=["Qwen2ForCausalLM"]))
+
+
+def test_arguments_of_plain_pretraining_are_not_foreign() -> None:
+    plain = {"stage": "pt", "recompute_granularity": "full", "recompute-method": "block", "recompute-num-layers": 2}
+    assert given.make(arguments=plain)
