@@ -33,7 +33,15 @@ from .plan_refusals import (
 from .plan_release import check_choice, read_release
 from .plan_search import Fleet, best_choices, best_sizes, enough, suggestions
 from .plan_shape import ModelShape, read_shape, refuse_unreadable
-from .plan_warnings import warn_dataset, warn_model, warn_placement, warn_resume, warn_schedule, warn_validation
+from .plan_warnings import (
+    warn_dataset,
+    warn_model,
+    warn_packed,
+    warn_placement,
+    warn_resume,
+    warn_schedule,
+    warn_validation,
+)
 
 # Refusals that other sizes of the same run may not have.
 OF_SIZES = {"world-size", "tensor-parallel", "pipeline", "layers-per-stage", "global-batch", "index-cache"}
@@ -233,6 +241,7 @@ def _check_fit(
     refuse_eod_as_pad(recipe, model.tokenizer, findings)
     warn_dataset(recipe, findings)
     warn_resume(recipe, findings)
+    warn_packed(recipe, findings)
     warn_validation(recipe, findings)
     if shape is not None:
         refuse_unshardable(shape, recipe, findings)

@@ -81,6 +81,20 @@ def warn_schedule(recipe: Recipe, sizes: Sizes, findings: Findings) -> None:
         )
 
 
+def warn_packed(recipe: Recipe, findings: Findings) -> None:
+    """Warn about packed samples that upstream's attention mixes up; its own scripts for 72B at 4096 tokens ask for it.
+
+    dot_product_attention.py lays a micro batch out as (s b), training/utils.py counts the ends of documents as if it were (b s).
+    """
+    if recipe.switched_on("reset-position-ids") and recipe.micro_batch_size > 1:
+        findings.warn(
+            "packed-micro-batch",
+            f"With reset-position-ids and micro batch {recipe.micro_batch_size}, upstream's attention cuts documents at wrong places: "
+            "tokens attend to other samples of the micro batch.",
+            "Set train.micro_batch_size to 1.",
+        )
+
+
 def warn_validation(recipe: Recipe, findings: Findings) -> None:
     """Warn about documents that are set aside and never looked at."""
     if (recipe.dataset.validation or recipe.split_for_validation) and not as_int(

@@ -88,6 +88,33 @@ def test_a_run_is_left_stopped_and_resumed(finished: str, playbook: Playbook) ->
     assert current_receipt("npu-2", "run")["made_with"]["attempts"] == 2
 
 
+@pytest.mark.long
+def test_a_host_that_saved_nothing_goes_on_with_what_the_other_saved(finished: str, playbook: Playbook) -> None:
+    """Two tensor ranks on each host: both hosts load the same shards, and only the first one writes them."""
+    replicated = {**LONG, "training_tp": 2, "training_pp": 1}
+    left = playbook("site.yml", pretraining_new_run=True, pretraining_timeout=25, **replicated)
+    assert left.failed() == set(NPU_HOSTS)
+    assert playbook("playbooks/stop-training.yml").rc == 0
+    at = status("npu-1", 0)["saved"]
+    assert at is not None
+    shards = f"find {WORK_ROOT}/run/current/checkpoints/ -path '*{at:07d}*' -name '*.pt' -printf '%P\\n'"
+    saved = on_host("npu-1", shards).split()
+    assert len(saved) == 2
+    assert on_host("npu-2", shards) == "", "only the first of the replicas writes"
+    resumed = playbook("site.yml", **replicated)
+    assert resumed.rc == 0, resumed.output[-4000:]
+    assert set(resumed.changed()) == set(NPU_HOSTS)
+    assert sorted(on_host("npu-2", shards).split()) == sorted(saved)
+    for rank, host in enumerate(NPU_HOSTS):
+        end = status(host, rank)
+        assert (end["attempt"], end["iteration"], end["state"]) == (2, 150, "succeeded")
+        assert end["start_iteration"] == end["loaded_iteration"] == at
+    losses = status("npu-2", 1)["losses"]
+    assert [point[0] for point in losses] == list(range(1, 151)), "one loss curve over both attempts"
+    assert losses[-1][1] < losses[0][1] - 0.3
+    assert playbook("site.yml", **replicated).changed() == {}
+
+
 def test_the_status_is_shown_without_a_plan(finished: str, playbook: Playbook) -> None:
     shown = playbook("playbooks/show-status.yml")
     assert shown.rc == 0

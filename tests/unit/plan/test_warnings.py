@@ -37,6 +37,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"overrides": {"dataset": {"keys": ["instruction", "output"], "train_key": "instruction"}}},
         "Training reads instruction alone",
     ),
+    "packed": ({"arguments": {**SAVES, "reset-position-ids": True}}, "cuts documents at wrong places"),
     "mixed": ({"release_overrides": {"cann": "8.0.RC3"}}, "Release 2.0.0 is mixed: cann"),
 }
 
