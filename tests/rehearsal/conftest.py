@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests import upstream_clones
 from tests.conftest import ROOT
-
-VARIABLE = "ASCEND_FLEET_UPSTREAM"
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,8 @@ def run(*words: str, stdin: str = "") -> str:
 @pytest.fixture(scope="session")
 def rehearsal() -> Rehearsal:
     """`make rehearse`, once; its hosts stay up, as they do for a user."""
-    upstream = os.environ.get(VARIABLE, "")
-    if not upstream:
-        pytest.skip(f"{VARIABLE} names no directory with the three upstream repositories (docs/rehearsal.md)")
-    command = ["make", "--no-print-directory", "rehearse", f"UPSTREAM={upstream}"]
+    if not upstream_clones.CLONES:
+        pytest.skip(upstream_clones.REASON)
+    command = ["make", "--no-print-directory", "rehearse", f"UPSTREAM={upstream_clones.CLONES}"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return Rehearsal(done.returncode, done.stdout)

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The upstream engine with upstream's own scripts, where ASCEND_FLEET_UPSTREAM names a directory with clones of the three repositories.
-
-ASCEND_FLEET_UPSTREAM_PYTHON names an interpreter that has the packages upstream needs; without it this one is used.
-"""
+"""The upstream engine with upstream's own scripts, where clones of the three repositories are named."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,20 +13,19 @@ from ansible.module_utils.ascend_fleet.manifest import Manifest
 from ansible.module_utils.ascend_fleet.receipt import Receipt, Store, converge
 
 from benchmarks._upstream import check_out
+from tests import upstream_clones
 from tests.conftest import ROOT, RunModule
 from tests.unit.modules.local_engine import LocalEngine
 
-CLONES = os.environ.get("ASCEND_FLEET_UPSTREAM", "")
 GOLDEN = ROOT / "tests" / "data" / "golden"
 
-pytestmark = pytest.mark.skipif(not CLONES, reason="ASCEND_FLEET_UPSTREAM names no clones of the upstream repositories")
+pytestmark = [upstream_clones.needed, upstream_clones.runnable]
 
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     root = tmp_path / "root"
-    python = os.environ.get("ASCEND_FLEET_UPSTREAM_PYTHON", sys.executable)
-    upstream = check_out(Path(CLONES), root / "source", python)
+    upstream = check_out(upstream_clones.clones(), root / "source", str(upstream_clones.PYTHON))
     for name, value in upstream.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from ansible.module_utils.ascend_fleet.plan_arguments import render, value_of
 
+from benchmarks._upstream import find_clone
+from tests import upstream_clones
 from tests.unit.plan import given
 
 EXPECTED = Path(__file__).parent / "expected"
-MIRROR = Path(os.environ.get("MINDSPEED_LLM_MIRROR", "/nonexistent"))  # a clone of upstream's MindSpeed-LLM
 PATHS = ("data-path", "load", "save", "tokenizer-name-or-path")
 
 
@@ -83,13 +84,14 @@ def test_every_example_has_a_recipe() -> None:
     assert {given.recipe(path.stem)["source"] for path in EXPECTED.glob("*.yml")} <= sources
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="upstream's repository is not on this machine")
+@upstream_clones.needed
 @pytest.mark.parametrize("path", sorted(EXPECTED.glob("*.yml")), ids=lambda path: path.stem)
 def test_what_is_expected_is_what_the_example_starts(path: Path, tmp_path: Path) -> None:
     """The example itself, run with a torchrun that only writes down what it is given (docs/releases.md)."""
     source = given.recipe(path.stem)["source"]
     commit = given.release()["sources"]["MindSpeed-LLM"]["commit"]
-    show = ["git", "-C", str(MIRROR), "show", f"{commit}:{source}"]
+    clone = find_clone(upstream_clones.clones(), "MindSpeed-LLM")
+    show = ["git", "-C", str(clone), "show", f"{commit}:{source}"]
     text = subprocess.run(show, capture_output=True, text=True, check=True).stdout
     (tmp_path / "logs").mkdir()
     (tmp_path / "example.sh").write_text(text.replace("\r", ""))
