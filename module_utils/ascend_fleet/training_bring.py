@@ -8,7 +8,7 @@ shards into a stage of their own, from which they get a second name in the run's
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .errors import FleetError
 from .host import Host
@@ -88,11 +88,18 @@ def forget(host: Host, work_root: str, run: Run) -> None:
     host.remove(os.path.join(work_root, STAGE, run.fingerprint))
 
 
-def drop_later(host: Host, work_root: str, run: Run, iteration: int, others: Mapping[str, Sequence[str]]) -> None:
-    """Remove what was brought here for iterations after `iteration`: the run will save those again, and these copies are of the old."""
-    for later in (int(key) for key in others if int(key) > iteration):
-        stage = os.path.dirname(os.path.join(work_root, stage_of(run.fingerprint, later, "any")))
-        for source in host.list_dir(stage):
-            for shard in host.list_dir(os.path.join(stage, source, "current")):
-                if shard in others[str(later)]:
-                    host.remove(os.path.join(run.save, iteration_directory(later), shard))
+def drop_copies(host: Host, work_root: str, run: Run, keep: Optional[int] = None) -> None:
+    """Remove what was brought here, but for iteration `keep`: nothing loads it any more.
+
+    The run saves later iterations again, so that what was brought of them is of the old; earlier ones and those of a finished run only
+    take room.
+    """
+    stage = os.path.join(work_root, STAGE, run.fingerprint)
+    for iteration in host.list_dir(stage):
+        if keep is not None and iteration == iteration_directory(keep):
+            continue
+        for source in host.list_dir(os.path.join(stage, iteration)):
+            for shard in host.list_dir(os.path.join(stage, iteration, source, "current")):
+                if shard.startswith("mp_rank_") and shard not in run.node.writes:
+                    host.remove(os.path.join(run.save, iteration, shard))
+        host.remove(os.path.join(stage, iteration))

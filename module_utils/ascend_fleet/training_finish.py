@@ -14,6 +14,7 @@ from .host import Host
 from .manifest import scan
 from .outcome import Outcome
 from .receipt import Receipt, Store
+from .training_bring import drop_copies
 from .training_inputs import STAGE, Run, missing_stages, read_run
 from .training_look import sealed
 from .training_saved import iteration_directory, read_tracker, whole
@@ -117,6 +118,7 @@ def _raise_on_failure(host: Host, run: Run, part: Part) -> None:
 
 def _seal(host: Host, params: Mapping[str, Any], run: Run, part: Part) -> Receipt:
     verify(host, run, part.status)
+    drop_copies(host, params["work_root"], run)
     store = Store(host, params["work_root"], STAGE)
     patterns = [f"{os.path.relpath(run.save, run.directory)}/*"] if _below(run) else []
     # Logs are kept and not vouched for: the supervisor's own last words come after this.

@@ -14,7 +14,7 @@ from .errors import FleetError, last_lines
 from .host import Container, Host
 from .outcome import Outcome
 from .receipt import Store
-from .training_bring import drop_later, forget, lacking, put_in_place
+from .training_bring import drop_copies, forget, lacking, put_in_place
 from .training_decide import Decision, decide
 from .training_inputs import STAGE, Run, missing_stages, read_run, resumed
 from .training_look import SUPERVISOR, Look, look
@@ -46,7 +46,7 @@ def start(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     store = Store(host, params["work_root"], STAGE)
     if decision.action != "none":
         if decision.start:
-            drop_later(host, params["work_root"], run, decision.start, own.others)
+            drop_copies(host, params["work_root"], run, keep=decision.start)
             put_in_place(host, params["work_root"], run, decision.start, sources)
         _launch(host, params, run, decision)
         outcome.values.update(_sign_of_life(host, params, run, decision))

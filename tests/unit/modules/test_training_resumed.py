@@ -149,6 +149,25 @@ def test_a_host_vouches_for_its_own_shards_alone(
     assert (again.changed, again["run_state"]) == (False, "finished"), "a copy that is cleared away is no damage"
 
 
+def test_copies_go_with_the_end_of_the_run(
+    run_library: RunModule, scripted_host: ScriptedHost, twins: tuple[Site, Site]
+) -> None:
+    a, b = twins
+    together(run_library, scripted_host, a, b)
+    save_whole(a, 10)
+    fail(a, b)
+    bring(a, b, look_at(run_library, scripted_host, a, b))
+    together(run_library, scripted_host, a, b)
+    copy = b.directory / "checkpoints" / "iter_0000010" / SHARD
+    assert copy.is_dir()
+    b.write_status(alive=False, state="succeeded", final=True, iteration=20, loss=4.0, started=1.0, ended=2.0)
+    b.expect_container(scripted_host)
+    assert run_library(MODULE, b.params(state="finished", wait=0), scripted_host).changed
+    assert not copy.exists()
+    assert not list((b.root / "resumed").glob("*/*"))
+    assert (a.directory / "checkpoints" / "iter_0000010" / SHARD).is_dir()
+
+
 def test_copies_of_what_will_be_saved_again_go(
     run_library: RunModule, scripted_host: ScriptedHost, twins: tuple[Site, Site]
 ) -> None:
@@ -165,6 +184,7 @@ def test_copies_of_what_will_be_saved_again_go(
         write_archive(path)
     assert [result["decision"] for result in together(run_library, scripted_host, a, b)] == ["resume", "resume"]
     assert [path.exists() for path in stale] == [False, True], "only what is known to be a copy"
+    assert [path.name for path in later.parents[4].iterdir()] == ["iter_0000010"], "they take no room either"
 
 
 def reordered(site: Site) -> Site:
