@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .errors import CommandError, FleetError, UnparsedError
+from .errors import CommandError, FleetError, UnparsedError, last_lines
 from .host import Completed, Host
 
 QUICK = 60.0  # seconds; the engine answers at once or is in trouble
@@ -16,6 +16,7 @@ LONG = 7200.0  # seconds for loading or pulling an image of tens of gigabytes
 STOP_GRACE = 20  # seconds between the polite and the final signal
 
 _ABSENT = ("no such object", "no such container", "no such image", "no container with name", "image not known")
+_TAKEN = "is already in use"
 _UNREACHABLE = ("cannot connect to the docker daemon", "is the docker daemon running", "error during connect")
 
 
@@ -124,7 +125,15 @@ class Engine:
 
     def create(self, arguments: Sequence[str]) -> str:
         """Create a container without starting it; return its id."""
-        return self._run(["create", *arguments], STEP).stdout.strip()
+        try:
+            return self._run(["create", *arguments], STEP).stdout.strip()
+        except CommandError as error:
+            if _TAKEN not in str(error.details["stderr"]).lower():
+                raise
+            raise FleetError(
+                f"A container of that name came up in the meantime: {last_lines(error.details['stderr'], 1)}",
+                "Another run is at work on this server, it seems: let it end, and run again.",
+            ) from error
 
     def start(self, name: str) -> None:
         """Start a created or stopped container."""

@@ -162,9 +162,9 @@ def _apply(engine: Engine, spec: ContainerSpec, existing: Optional[ContainerStat
 
 
 def _create(engine: Engine, spec: ContainerSpec) -> None:
-    """Create and start; what does not stay up is not left behind."""
+    """Create and start; what does not stay up is not left behind. A container that someone else made meanwhile is theirs."""
+    made = engine.create(spec.arguments())
     try:
-        engine.create(spec.arguments())
         engine.start(spec.name)
         if not engine.answers(spec.name):
             raise FleetError(
@@ -173,7 +173,7 @@ def _create(engine: Engine, spec: ContainerSpec) -> None:
             )
     except FleetError:
         with contextlib.suppress(FleetError):
-            engine.remove(spec.name)
+            engine.remove(made)
         raise
 
 

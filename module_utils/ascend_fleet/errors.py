@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 from typing import Any, Dict, List, Optional, Sequence
 
+LONGEST_COMMAND = 200  # characters of a command line in a message
+
 
 class FleetError(Exception):
     """Something the person at the keyboard has to know: what is wrong, with its value, and what to do about it."""
@@ -46,10 +48,15 @@ class CommandError(FleetError):
     ) -> None:
         what = why or f"ended with status {rc}"
         said = last_lines(stderr) or last_lines(stdout)
-        message = f"`{' '.join(argv)}` {what}" + (f": {said}" if said else ".")
-        super().__init__(message, remedy, rc=rc, stdout=stdout[-4000:], stderr=stderr[-4000:])
+        message = f"`{_shortened(' '.join(argv))}` {what}" + (f": {said}" if said else ".")
+        super().__init__(message, remedy, argv=list(argv), rc=rc, stdout=stdout[-4000:], stderr=stderr[-4000:])
         self.argv = list(argv)
         self.rc = rc
+
+
+def _shortened(command: str) -> str:
+    """Return the beginning of a long command line; the result has all of it."""
+    return command if len(command) <= LONGEST_COMMAND else f"{command[:LONGEST_COMMAND].rpartition(' ')[0]} ..."
 
 
 class ProblemsError(FleetError):

@@ -24,6 +24,16 @@ def test_failure_names_command_status_and_last_words() -> None:
     assert caught.value.as_result()["msg"].endswith("Remedy: Try again.")
 
 
+def test_a_long_command_line_does_not_hide_what_went_wrong() -> None:
+    argv = ["sh", "-c", "echo the reason >&2; exit 3", *(f"word{number}" for number in range(100))]
+    with pytest.raises(CommandError) as caught:
+        Host().run(argv)
+    assert "word10 word11" in caught.value.message
+    assert caught.value.message.endswith(" ...` ended with status 3: the reason")
+    assert len(caught.value.message) < 300
+    assert caught.value.as_result()["argv"] == argv
+
+
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(CommandError, match="no-such-program.*cannot be started"):
         Host().run(["no-such-program"])

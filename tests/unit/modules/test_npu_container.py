@@ -263,12 +263,22 @@ def test_a_new_container_that_does_not_start_gives_way_to_the_old(server: Server
     server.do("rename", NAME, f"{NAME}.replaced")
     server.create(npus=[0])
     server.do("start", NAME, rc=1, stderr="OCI runtime create failed")
-    server.do("rm", "--force", NAME)
+    server.do("rm", "--force", "c1")
     server.do("rename", f"{NAME}.replaced", NAME)
     server.do("start", NAME)
     result = server.run(npus=[0])
     assert result.failed
     assert "OCI runtime create failed" in result["msg"]
+
+
+def test_a_container_that_another_run_made_meanwhile_is_left_alone(server: Server) -> None:
+    server.image()
+    server.no_container()
+    taken = f'Conflict. The container name "/{NAME}" is already in use by container "c7".'
+    server.do("create", *server.predict(), rc=1, stderr=taken)
+    result = server.run()
+    assert result["msg"].startswith(f"A container of that name came up in the meantime: {taken}")
+    assert "Another run is at work on this server" in result["remedy"]
 
 
 @pytest.mark.parametrize(("status", "step"), [("exited", "start"), ("created", "start"), ("paused", "unpause")])
