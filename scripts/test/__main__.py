@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import Result, read_junit, slowest, write_table
+from results import Result, closing_line, read_junit, slowest, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
@@ -109,6 +109,8 @@ def main(words: list[str]) -> int:
     print("\n".join(result.line() for result in done))
     print("\nthe ten slowest tests and other steps:")
     print("\n".join(result.line() for result in slowest(parts)))
+    # Each step's own last line counts that step alone, and the last one's may be nothing but skips.
+    print(f"\n{closing_line(parts)}", flush=True)
     return 0 if all(result.outcome == "passed" for result in done) else 1
 
 

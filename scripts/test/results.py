@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,12 @@ def read_junit(path: Path) -> list[Result]:
 def slowest(results: Sequence[Result]) -> list[Result]:
     """The ten that took longest, the longest first."""
     return sorted(results, key=lambda result: -result.seconds)[:SHOWN]
+
+
+def closing_line(results: Sequence[Result]) -> str:
+    """How many of them passed, failed and were skipped, in the words that test runners end with."""
+    counts = Counter(result.outcome for result in results)
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
 
 
 def commit(root: Path) -> str:

@@ -51,6 +51,13 @@ def test_a_report_gives_each_test_with_its_end(results: ModuleType, tmp_path: Pa
     assert results.slowest(found)[0].line() == "   30.2  FAILED test_hosts: test_engine"
 
 
+def test_the_last_line_counts_all_steps_together(results: ModuleType) -> None:
+    ends = ["passed", "skipped", "passed", "failed", "passed"]
+    counted = results.closing_line([results.Result(end, end, 0.0) for end in ends])
+    assert counted == "3 passed, 1 failed, 1 skipped"
+    assert results.closing_line([]) == "0 passed, 0 failed, 0 skipped"
+
+
 def test_the_slowest_are_ten(results: ModuleType) -> None:
     many = [results.Result(str(number), "passed", float(number % 17)) for number in range(40)]
     shown = results.slowest(many)
