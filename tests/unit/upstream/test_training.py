@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -15,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lab import rehearsal_facts
-from tests.conftest import ROOT
+from tests import real_runs
 from tests.unit.upstream.conftest import BATCH, SEQUENCE, USUAL, VOCABULARY, WITHOUT_STATE, Bench, Run, worker
 
 pytestmark = pytest.mark.xdist_group("upstream")  # one process holds the bench, and runs do not crowd each other
@@ -106,8 +105,7 @@ def test_log_has_only_lines_of_the_real_trainer(bench: Bench, tmp_path: Path) ->
     """tests/data/rehearsal: what the unmodified upstream prints, by rank 0's host and the last rank's."""
     run = bench.train(2, 2, 4, *WITHOUT_STATE, "--save", tmp_path / "saved", "--save-interval", 1, "--train-iters", 1)
     output = run.output.replace(str(bench.root), "/data").replace(str(tmp_path), "/data")
-    lines = json.loads((ROOT / "tests" / "data" / "rehearsal" / "run.json").read_text())["lines"]
-    real = {line for host in lines.values() for line in host}
+    real = {line for host in real_runs.any_of_them()["lines"].values() for line in host}
     found = rehearsal_facts.shapes(output)
     assert rehearsal_facts.unknown(found, real) == []
     for line in real:  # that is what the supervisor reads, and what people look for
