@@ -94,6 +94,7 @@ def _table_problem(problem: Problem) -> Finding:
         "health": "a health state is none of OK, Warning, Alarm, Critical, UNKNOWN",
         "duplicate": "a chip stands in the table more than once",
         "gap": "a chip of a card is missing",
+        "repeated": "a title stands there twice, as where two outputs ran into each other",
     }[problem.kind]
     where = f"line {problem.line}: " if problem.line else ""
     return Finding(f"table.{problem.kind}", ERROR, f"npu-smi info: {what} ({where}{problem.text[:160]!r}).", _BY_HAND)
