@@ -155,6 +155,22 @@ def test_the_file(
     assert codes(run_library(MODULE, {}, answers(server))) == expected
 
 
+def test_a_file_and_a_tool_that_are_closed_to_the_user(
+    run_library: RunModule, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: str) -> bool:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(server, "is_dir", closed)
+    monkeypatch.setattr(server, "is_file", closed)
+    monkeypatch.setattr(server, "which", lambda _: None)
+    result = run_library(MODULE, {}, answers(server))
+    assert result["tool"] == HCCN_TOOL
+    assert codes(result) == [("hccn.conf", "warning", None)]
+    assert "cannot be read by this user" in result["findings"][0]["message"]
+    assert result["hccn_conf"]["state"] == "closed"
+
+
 def test_no_tool(run_library: RunModule, server: FakeServer) -> None:
     (server.root / HCCN_TOOL.lstrip("/")).unlink()
     result = run_library(MODULE, {}, server)
