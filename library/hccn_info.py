@@ -104,7 +104,7 @@ findings:
       description: What to do about it.
       type: str
 hccn_conf:
-  description: Path and state (ok, absent, directory) of the file, and the NPUs in it.
+  description: Path and state (ok, absent, closed to this user, directory) of the file, and the NPUs in it.
   returned: success
   type: dict
 tool:

@@ -23,6 +23,11 @@ EXAMPLES = r"""
     allowed_container: LLM-2025-rc1
   register: npus
 
+- name: Look at a server that has eight chips, all of them
+  npu_info:
+    expected_chips: 8
+  register: all_npus
+
 - name: Show what is wrong
   ansible.builtin.debug:
     msg: "{{ npus.findings | map(attribute='message') }}"

@@ -14,12 +14,14 @@ TOPICS = ("link", "ip", "gateway", "net_health", "netdetect", "tls")
 # Asked where wanted: not every version knows them, and `optical` is slow.
 EXTRA_TOPICS = ("optical", "mtu")
 
-_LINK = re.compile(r"^link status:\s*(\S+)", re.MULTILINE)
-_ADDRESS = re.compile(r"^ipaddr:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
-_NETMASK = re.compile(r"^netmask:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
-_GATEWAY = re.compile(r"^default gateway:\s*([0-9A-Fa-f.:]+)(?:,\s*Iface:\s*(\S+))?", re.MULTILINE)
-_NET_HEALTH = re.compile(r"^net health status:\s*(.+?)\s*$", re.MULTILINE)
-_NETDETECT = re.compile(r"^netdetect address:\s*([0-9A-Fa-f.:]+)", re.MULTILINE)
+# Blanks stand before a pasted answer; an address is taken whole or not at all (a published one has x for its digits).
+_IP = r"([0-9A-Fa-fx.:]+)(?=[\s,]|$)"
+_LINK = re.compile(r"^[ \t]*link status:[ \t]*(\S+)", re.MULTILINE)
+_ADDRESS = re.compile(rf"^[ \t]*ipaddr:[ \t]*{_IP}", re.MULTILINE)
+_NETMASK = re.compile(rf"^[ \t]*netmask:[ \t]*{_IP}", re.MULTILINE)
+_GATEWAY = re.compile(rf"^[ \t]*default gateway:[ \t]*{_IP}(?:,[ \t]*Iface:[ \t]*(\S+))?", re.MULTILINE)
+_NET_HEALTH = re.compile(r"^[ \t]*net health status:[ \t]*(\S.*?)\s*$", re.MULTILINE)
+_NETDETECT = re.compile(rf"^[ \t]*netdetect address:[ \t]*{_IP}", re.MULTILINE)
 _TLS = re.compile(r"tls switch\[([01])\]")
 # Versions word it differently (`mtu:4200`, `mtu 4200`); what counts is the number behind the word.
 _MTU = re.compile(r"\bmtu\D{0,8}([0-9]{2,5})\b", re.IGNORECASE)
@@ -60,6 +62,7 @@ class Port:
 def parse_port(phy_id: int, answers: Dict[str, str], silent: str = "") -> Port:
     """Read the answers to `TOPICS` (topic -> text) about one NPU."""
     gateway = _GATEWAY.search(answers.get("gateway", ""))
+    answers = {**answers, "tls": _own_line(phy_id, answers["tls"])} if "tls" in answers else answers
     tls, preset = _group(_TLS, answers, "tls"), _group(_TLS_PRESET, answers, "tls")
     mtu = _group(_MTU, answers, "mtu")
     return Port(
@@ -78,6 +81,12 @@ def parse_port(phy_id: int, answers: Dict[str, str], silent: str = "") -> Port:
         silent=silent,
         refused={topic: text.strip() for topic, text in answers.items() if text.strip() and not _answered(topic, text)},
     )
+
+
+def _own_line(phy_id: int, text: str) -> str:
+    """Return the line about this NPU, where the answer has some about others, too; else the text as it is."""
+    own = [line for line in text.splitlines() if re.match(rf"\s*dev_id:{phy_id},", line)]
+    return own[0] if own else text
 
 
 def _answered(topic: str, text: str) -> bool:

@@ -104,6 +104,9 @@ def _no_conf(path: str, state: str) -> Finding:
     if state == "directory":
         message = f"{path} is a directory: Docker makes one when it mounts a file that is not there."
         return Finding("hccn.conf", WARNING, message, "Remove the empty directory and write the file.")
+    if state == "closed":
+        message = f"{path} cannot be read by this user, so it was not compared with the addresses that the NPUs have."
+        return Finding("hccn.conf", WARNING, message, "Let Ansible become root for this check.")
     message = (
         f"{path} is not there, so the NPUs' addresses are lost at the next restart and containers cannot read them."
     )

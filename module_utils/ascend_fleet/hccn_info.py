@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .driver_findings import ERROR, WARNING, Finding, as_dicts, has_errors
-from .errors import CommandError, InputError
+from .errors import CommandError
 from .hccn import EXTRA_TOPICS, TOPICS, Port, parse_hccn_conf, parse_port
 from .hccn_assess import assess_ports
 from .host import Host
 from .npu_ask import WORKERS
 from .npu_survey import device_nodes
+from .npu_wanted import check_timeout
 from .outcome import Outcome
 
 # The driver's package puts the tool here; not every installation links it into PATH.
@@ -21,8 +22,7 @@ TOOL_PATH = "/usr/local/Ascend/driver/tools/hccn_tool"
 
 def hccn_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Look and judge. Reading only, so check mode is the same. A bad port is a result with findings, not a failed module."""
-    if params["timeout"] <= 0:
-        raise InputError(f"timeout is {params['timeout']}.", "Give hccn_tool some seconds, for example 20.")
+    check_timeout(params["timeout"], "hccn_tool")
     npus = sorted(set(params["npus"])) or [node.phy_id for node in device_nodes(host) if node.is_device]
     tool = find_tool(host, params["hccn_tool"])
     path = params["hccn_conf"]
@@ -42,7 +42,11 @@ def hccn_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
 
 
 def find_tool(host: Host, name: str) -> Optional[str]:
-    return host.which(name) or (TOOL_PATH if host.is_file(TOOL_PATH) else None)
+    """Return the tool's path. Where the driver's directory is closed to this user it is taken for there: calling it says so."""
+    try:
+        return host.which(name) or (TOOL_PATH if host.is_file(TOOL_PATH) else None)
+    except PermissionError:
+        return TOOL_PATH
 
 
 def _missing(name: str) -> Finding:
@@ -52,10 +56,13 @@ def _missing(name: str) -> Finding:
 
 
 def _read_conf(host: Host, path: str) -> Tuple[Optional[Dict[int, Dict[str, str]]], str]:
-    """Return what the file has and its state: ok, absent or directory."""
-    if host.is_dir(path):
-        return None, "directory"
-    text = host.read_text(path)
+    """Return what the file has and its state: ok, absent, closed (to this user) or directory."""
+    try:
+        if host.is_dir(path):
+            return None, "directory"
+        text = host.read_text(path)
+    except PermissionError:
+        return None, "closed"
     return (None, "absent") if text is None else (parse_hccn_conf(text), "ok")
 
 

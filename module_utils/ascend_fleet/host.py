@@ -24,6 +24,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 from .errors import CommandError, FleetError
 
 HASH_CHUNK = 4 * 1024 * 1024  # bytes; large enough that the loop costs nothing beside the hash
+SECONDS_TO_END = 5  # that a killed command and its pipes may take
 SIDE_BY_SIDE = 4  # files read or fetched at once; more would make a disk seek
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -322,11 +323,26 @@ def _finish(
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        raise CommandError(
-            argv, None, _text(stdout), _text(stderr), f"did not answer within {timeout:g} s and was ended", remedy
-        ) from None
+        ended, stdout, stderr = _last_words(process)
+        message = f"did not answer within {timeout:g} s and {ended}"
+        raise CommandError(argv, None, _text(stdout), _text(stderr), message, remedy) from None
     return process.returncode, _text(stdout), _text(stderr)
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> Tuple[str, bytes, bytes]:
+    """Return how a killed process ended and what it had said, without waiting for ever.
+
+    One that waits in a driver ends when the driver lets it, and a child in a session of its own keeps the pipes open.
+    """
+    try:
+        return ("was ended", *process.communicate(timeout=SECONDS_TO_END))
+    except subprocess.TimeoutExpired:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        ended = "was ended" if process.poll() is not None else "does not end when killed, as it waits in the kernel"
+        return ended, b"", b""
 
 
 def _text(data: bytes) -> str:

@@ -6,26 +6,23 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from .driver_findings import ERROR, as_dicts, has_errors
-from .errors import InputError
 from .host import Host
 from .npu_answers import assess_answers
-from .npu_assess import Wanted, assess
+from .npu_assess import assess
 from .npu_chips import known_chips
 from .npu_details import ask_details, assess_details
 from .npu_survey import Survey, survey
+from .npu_wanted import Wanted, check_timeout, expected
 from .outcome import Outcome
 
 
 def npu_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Look and judge. Reading only, so check mode is the same. A sick host is a result with findings, not a failed module."""
-    if params["timeout"] <= 0:
-        raise InputError(f"timeout is {params['timeout']}.", "Give npu-smi some seconds, for example 20.")
-    negative = [number for number in params["expected_chips"] if number < 0]
-    if negative:
-        raise InputError(f"expected_chips has {negative}.", "Give physical ids: N of /dev/davinciN.")
+    check_timeout(params["timeout"], "npu-smi")
+    expects = expected(params["expected_chips"])
     seen = survey(host, params)
     chips = known_chips(seen)
-    wanted = Wanted(frozenset(params["expected_chips"]), params["allowed_container"], params["minimum_driver"])
+    wanted = Wanted(expects.chips, params["allowed_container"], params["minimum_driver"], expects.count)
     findings, causes = assess(seen, chips, wanted)
     details = ask_details(host, host.which(params["npu_smi"]), chips, params["details"], params["timeout"])
     silent = [*seen.unanswered, *(item for detail in details for item in detail.unanswered)]

@@ -7,8 +7,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from .driver_findings import WARNING, Finding
 from .npu_ask import Unanswered
-from .npu_assess import Wanted
 from .npu_chips import Known
+from .npu_wanted import Wanted
 
 _HANGS = "The driver hangs: look at `dmesg`, collect `msnpureport`, restart the server; raise `timeout` only if it is just slow."
 _FAILS = "Run the query by hand on the host; if it fails there, collect `msnpureport` and restart the server."

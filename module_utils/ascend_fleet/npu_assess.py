@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import FrozenSet, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from .driver_findings import ERROR, INFO, WARNING, Cause, Finding
 from .npu_chips import Holder, Known, holder_of
@@ -12,33 +11,19 @@ from .npu_smi import Problem
 from .npu_smi_errors import INCOMPLETE, explain
 from .npu_smi_rows import HEALTHY
 from .npu_survey import Survey
+from .npu_unlisted import unlisted, wrong_number
+from .npu_wanted import Wanted
 from .version_files import VersionFile, older, within
 
 _BY_HAND = "Compare with `npu-smi info` run by hand on the host; if it looks the same there, restart the server."
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the run needs of this host.
-
-    `chips`: physical ids (empty: every chip there is); `container`: the one that may hold them; `driver`: the oldest version that
-    will do (empty: any).
-    """
-
-    chips: FrozenSet[int] = frozenset()
-    container: str = ""
-    driver: str = ""
-
-    def severity(self, phy_id: Optional[int]) -> str:
-        """A problem of a chip that the run does not use is a warning."""
-        return ERROR if not self.chips or phy_id is None or phy_id in self.chips else WARNING
 
 
 def assess(seen: Survey, chips: Sequence[Known], wanted: Wanted) -> Tuple[List[Finding], List[Cause]]:
     """Return everything that is wrong on the host, and the causes where npu-smi refused to answer."""
     findings, causes = _tool(seen)
     findings += _incomplete(seen)
-    findings += [_table_problem(problem) for problem in seen.table.problems]
+    if seen.table.chips or seen.table.has_hbm is not None:  # else it is no table, and what it says is a finding already
+        findings += [_table_problem(problem) for problem in seen.table.problems]
     for known in chips:
         findings += _health(known, wanted) + _busy(known, wanted)
     findings += _missing(seen, chips, wanted) + _hidden_holders(seen, chips, wanted)
@@ -72,6 +57,7 @@ def _incomplete(seen: Survey) -> List[Finding]:
     why = {
         "directory": f"{seen.versions.install.path} is a directory, which Docker makes when it mounts a file that is not there",
         "absent": f"{seen.versions.install.path} is not there",
+        "closed": f"{seen.versions.install.path} cannot be read by this user",
     }.get(seen.versions.install.state, f"{seen.versions.install.path} has no line Driver_Install_Status=complete")
     remedy = (
         f"Remove the empty directory {seen.versions.install.path} and put the file back (often beside it as .bak)."
@@ -94,6 +80,7 @@ def _table_problem(problem: Problem) -> Finding:
         "health": "a health state is none of OK, Warning, Alarm, Critical, UNKNOWN",
         "duplicate": "a chip stands in the table more than once",
         "gap": "a chip of a card is missing",
+        "repeated": "a title stands there twice, as where two outputs ran into each other",
     }[problem.kind]
     where = f"line {problem.line}: " if problem.line else ""
     return Finding(f"table.{problem.kind}", ERROR, f"npu-smi info: {what} ({where}{problem.text[:160]!r}).", _BY_HAND)
@@ -153,7 +140,7 @@ def _allowed(holder: Holder, wanted: Wanted) -> bool:
 
 
 def _missing(seen: Survey, chips: Sequence[Known], wanted: Wanted) -> List[Finding]:
-    """Compare the table with the device nodes, the mapping, the PCI bus and what the run needs."""
+    """Compare the table with the device nodes, the PCI bus, what else npu-smi says and what the run needs."""
     if not seen.table.chips:
         return []  # what the tool said instead is a finding of its own
     shown = {known.phy_id for known in chips if known.phy_id is not None}
@@ -163,7 +150,8 @@ def _missing(seen: Survey, chips: Sequence[Known], wanted: Wanted) -> List[Findi
         message = f"/dev/davinci{phy_id} is there but npu-smi does not show its chip (it shows {sorted(shown)})."
         remedy = "The card dropped off or does not start: look at `dmesg`; power the server off and on."
         findings.append(Finding("chip.missing", wanted.severity(phy_id), message, remedy, phy_id))
-    return findings + _off_bus(seen) + _duplicate_ids(chips)
+    findings += unlisted(seen, wanted, said={finding.chip for finding in findings})
+    return findings + wrong_number(len(chips), wanted) + _off_bus(seen) + _duplicate_ids(chips)
 
 
 def _absent(phy_id: int, seen: Survey, shown: str) -> Finding:
@@ -196,17 +184,18 @@ def _duplicate_ids(chips: Sequence[Known]) -> List[Finding]:
 
 
 def _nodes(seen: Survey, chips: Sequence[Known], wanted: Wanted) -> List[Finding]:
-    """Every chip that is needed and shown has a node, and every node is a device."""
-    shown = {known.phy_id for known in chips}
+    """Every chip that is shown has a node, and every node is a device."""
+    shown = {known.phy_id for known in chips if known.phy_id is not None}
     findings = []
     for node in seen.nodes:
         if not node.is_device:
             message = f"/dev/davinci{node.phy_id} is not a device."
             remedy = "Remove it (a container engine left it there) and restart the server or the driver."
             findings.append(Finding("device.not_a_device", wanted.severity(node.phy_id), message, remedy, node.phy_id))
-    for phy_id in sorted((wanted.chips & shown) - {node.phy_id for node in seen.nodes}):
+    for phy_id in sorted(shown - {node.phy_id for node in seen.nodes}):
+        severity = ERROR if phy_id in wanted.chips else WARNING
         remedy = "Restart the driver or the server; without its node no container can be given the chip."
-        findings.append(Finding("device.missing", ERROR, f"/dev/davinci{phy_id} is not there.", remedy, phy_id))
+        findings.append(Finding("device.missing", severity, f"/dev/davinci{phy_id} is not there.", remedy, phy_id))
     return findings
 
 
@@ -214,7 +203,9 @@ def _versions(seen: Survey) -> List[Finding]:
     """Check the version files, and that driver, firmware and the running driver fit each other."""
     versions, findings = seen.versions, []
     for name, file in (("driver", versions.driver), ("firmware", versions.firmware), ("install", versions.install)):
-        if file.state != "ok" and not (name == "install" and INCOMPLETE in seen.run.text):
+        if name == "install" and (file.state == "ok" or INCOMPLETE in seen.run.text):
+            continue  # it names no version, and what npu-smi says of it is a finding of its own
+        if file.state != "ok" or not file.version:
             findings.append(_bad_file(name, file))
     running = seen.table.driver_version
     if running and versions.driver.version and _differ(running, versions.driver.version):
@@ -262,7 +253,11 @@ def _bad_file(name: str, file: VersionFile) -> Finding:
     if file.state == "directory":
         message = f"{file.path} is a directory: Docker makes one when it mounts a file that is not there."
         return Finding(f"{name}.version_file", WARNING, message, "Remove the empty directory and put the file back.")
-    message = f"{file.path} is not there, so the {name} cannot be identified by it."
+    if file.state == "closed":
+        message = f"{file.path} cannot be read by this user, so the {name} cannot be identified by it."
+        return Finding(f"{name}.version_file", WARNING, message, "Let Ansible become root for this check.")
+    what = "names no version" if file.state == "ok" else "is not there"
+    message = f"{file.path} {what}, so the {name} cannot be identified by it."
     return Finding(f"{name}.version_file", WARNING, message, "Install driver and firmware with their installers.")
 
 

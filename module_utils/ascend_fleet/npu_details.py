@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from .driver_findings import ERROR, WARNING, Finding
 from .host import Host
 from .npu_ask import WORKERS, Unanswered, ask, unanswered
-from .npu_assess import Wanted
 from .npu_chips import Known
 from .npu_smi_lists import first, parse_key_values
+from .npu_wanted import Wanted
 
 KINDS = ("board", "ecc", "memory", "usages")
 

@@ -54,7 +54,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in the table that cannot be as the tool printed it. Kinds: damaged, orphan, incomplete, health, duplicate, gap."""
+    """What cannot be as the tool printed it. Kinds: damaged, orphan, incomplete, health, duplicate, gap, repeated."""
 
     kind: str
     line: int
@@ -115,6 +115,8 @@ class _Reader:
         self.flush()
         text = line.text
         if "Bus-Id" in text:
+            if self.has_hbm is not None:
+                self.problem("repeated", line)
             self.has_hbm = "HBM" in text
             self.has_phy_id = "Phy-ID" in text
         chips = "Health" in text or "Bus-Id" in text
@@ -157,6 +159,8 @@ class _Reader:
         title, idle = rows.versions(line), rows.idle_npu(line)
         if title:
             self.flush()
+            if self.title:
+                self.problem("repeated", line)
             self.title = self.title or title
         elif idle is not None:
             self.idle.append(idle)
@@ -175,7 +179,7 @@ class _Reader:
 def parse_info(text: str) -> Table:
     """Read the whole output of `npu-smi info`. Never fails: what cannot be read is in `problems`, other text in `notes`."""
     reader = _Reader()
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(rows.without_colours(text).splitlines(), start=1):
         line = rows.split_line(raw, number)
         if line is not None:
             reader.row(line)

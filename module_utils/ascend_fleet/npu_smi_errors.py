@@ -65,10 +65,18 @@ def explain(text: str, rc: Optional[int], evidence: Evidence) -> Tuple[Finding, 
     kind = answer.kind if answer else "no_chips"
     weighted = sorted(_CAUSES[kind](evidence, answer.detail if answer else ""), key=lambda item: -item[0])
     causes = [cause for weight, cause in weighted if weight > 0]  # the others are ruled out by what was seen
-    said = last_lines(text, 4) or f"nothing (status {rc})"
+    said = _said(text, answer) or f"nothing (status {rc})"
     listed = " ".join(f"({number}) {item.cause}: {item.tell}" for number, item in enumerate(causes, start=1))
     message = f"npu-smi shows no chip, it says {said!r}. Likely causes in order: {listed}"
     return Finding(f"npu_smi.{kind}", ERROR, message, causes[0].remedy), causes
+
+
+def _said(text: str, answer: Optional[Answer]) -> str:
+    """Return the end of a text, from the line that was recognised where that is not in it: a usage text may follow."""
+    said = last_lines(text, 4)
+    if answer is None or not answer.detail or answer.detail in said:
+        return said
+    return next(line for line in text.splitlines() if answer.detail in line).strip()
 
 
 def _used(evidence: Evidence, _: str) -> List[Weighted]:

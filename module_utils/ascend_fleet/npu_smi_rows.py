@@ -14,6 +14,7 @@ from typing import List, Optional, Tuple
 HEALTHY = "OK"
 HEALTH_STATES = (HEALTHY, "Warning", "Alarm", "Critical", "UNKNOWN")
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _RULE = re.compile(r"\+[-=+]{3,}\+?")
 _VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
 _IDLE = re.compile(r"No running processes found in NPU\s+([0-9]{1,12})")
@@ -58,6 +59,11 @@ class Usage:
     first: Tuple[Optional[int], Optional[int]]
     second: Tuple[Optional[int], Optional[int]]
     pairs: int
+
+
+def without_colours(text: str) -> str:
+    """Return a text without what only a terminal shows, as in an output that was pasted or passed through a pager."""
+    return _COLOUR.sub("", text)
 
 
 def is_rule(text: str) -> bool:

@@ -73,11 +73,21 @@ def _ask_both(host: Host, tool: Optional[str], params: Dict[str, Any]) -> Tuple[
     """Ask for the table and the mapping side by side."""
     if tool is None:
         argv = (params["npu_smi"], "info")
-        return ToolRun(argv, failure="missing", message=f"{params['npu_smi']} is not on this host"), None
+        return ToolRun(argv, failure="missing", message=_why_no_tool(host, params["npu_smi"])), None
     with ThreadPoolExecutor(WORKERS) as pool:
         info = pool.submit(ask, host, [tool, "info"], params["timeout"])
         mapping = pool.submit(ask, host, [tool, "info", "-m"], params["timeout"])
         return info.result(), mapping.result()
+
+
+def _why_no_tool(host: Host, name: str) -> str:
+    """Tell a tool that is not there from what stands in its place."""
+    for path in [name] if "/" in name else [f"/usr/local/{folder}/{name}" for folder in ("sbin", "bin")]:
+        if host.is_dir(path):
+            return f"{path} is a directory (Docker makes one when it mounts a file that is not there)"
+        if host.is_file(path):
+            return f"{path} cannot be executed by this user"
+    return f"{name} is not on this host"
 
 
 def _health(
@@ -137,7 +147,7 @@ def _evidence(
         nodes=len(nodes),
         pci_devices=len(pci),
         holders=tuple(sorted({who(owner) for owner in owners.values()})),
-        driver_installed=versions.driver.state == "ok",
+        driver_installed=versions.driver.state in ("ok", "closed"),
         in_container=host.is_file("/.dockerenv") or host.is_file("/run/.containerenv"),
     )
 

@@ -25,7 +25,7 @@ ENGINE: Spec = {
 NPU: Spec = {
     "npu_smi": {"type": "str", "default": "npu-smi"},
     "timeout": {"type": "float", "default": 20},
-    "expected_chips": {"type": "list", "elements": "int", "default": []},
+    "expected_chips": {"type": "raw", "default": []},
     "allowed_container": {"type": "str", "default": ""},
     "minimum_driver": {"type": "str", "default": ""},
     "details": {

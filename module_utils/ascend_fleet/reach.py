@@ -13,6 +13,7 @@ from .errors import CommandError
 from .hccn_info import find_tool
 from .host import Host
 from .npu_ask import WORKERS
+from .npu_wanted import check_timeout
 from .outcome import Outcome
 from .port_listener import greeting
 
@@ -52,6 +53,7 @@ def reach_info(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Try all of it, side by side. Reading only: what does not answer is a row of the result."""
     tool = find_tool(host, params["hccn_tool"])
     timeout = params["timeout"]
+    check_timeout(timeout, "every call")
     with ThreadPoolExecutor(WORKERS) as pingers, ThreadPoolExecutor(CALLERS) as callers:
         pings = pingers.map(lambda row: _ping(host, tool, row, timeout), params["pings"])
         dials = callers.map(lambda row: dial(row, params["token"], timeout), params["dials"])

@@ -11,6 +11,7 @@ from .driver_findings import ERROR, as_dicts, has_errors
 from .hccn_info import hccn_info
 from .host import Host
 from .npu import npu_info
+from .npu_wanted import expected
 from .outcome import Outcome
 from .receipt import RECEIPT
 from .server_facts import assess_facts, read_facts
@@ -49,7 +50,7 @@ def _of_npus(params: Dict[str, Any]) -> Dict[str, Any]:
 
 def _of_ports(params: Dict[str, Any]) -> Dict[str, Any]:
     names = ("hccn_tool", "hccn_conf", "timeout", "optical", "mtu")
-    return {"npus": params["expected_chips"], **{name: params[name] for name in names}}
+    return {"npus": sorted(expected(params["expected_chips"]).chips), **{name: params[name] for name in names}}
 
 
 def _network_findings(seen: Dict[str, Any], network: Dict[str, Any]) -> List[Dict[str, Any]]:

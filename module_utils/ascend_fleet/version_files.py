@@ -24,7 +24,7 @@ VersionKey = Tuple[Tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class VersionFile:
-    """A version.info file. `state` is ok, absent, or directory (where Docker made one for a missing mount source)."""
+    """A version.info file. `state`: ok, absent, closed (to this user), or directory (Docker makes one for a missing mount)."""
 
     path: str
     state: str
@@ -138,9 +138,12 @@ def _installed(install: VersionFile, key: str) -> str:
 
 
 def _read(host: Host, path: str) -> VersionFile:
-    if host.is_dir(path):
-        return VersionFile(path, "directory")
-    text = host.read_text(path)
+    try:
+        if host.is_dir(path):
+            return VersionFile(path, "directory")
+        text = host.read_text(path)
+    except PermissionError:
+        return VersionFile(path, "closed")
     return VersionFile(path, "absent") if text is None else VersionFile(path, "ok", parse_version_file(text))
 
 
@@ -149,6 +152,7 @@ def _read_cann(host: Host, root: str) -> VersionFile:
     for folder in (os.path.join(root, "cann"), os.path.join(root, "ascend-toolkit", "latest")):
         for architecture in ("aarch64-linux", "x86_64-linux"):
             path = os.path.join(folder, architecture, "ascend_toolkit_install.info")
-            if host.is_file(path):
-                return _read(host, path)
+            found = _read(host, path)
+            if found.state != "absent":
+                return found
     return VersionFile(os.path.join(root, "ascend-toolkit"), "absent")

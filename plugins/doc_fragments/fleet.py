@@ -114,10 +114,10 @@ options:
     default: 20
   expected_chips:
     description:
-      - Physical ids (N of C(/dev/davinciN)) that have to be there, healthy and free.
-      - Without any, every chip found has to be healthy, and processes on them are only reported.
-    type: list
-    elements: int
+      - A list of the physical ids (N of C(/dev/davinciN)) that have to be there, healthy and free; or one number, of how many chips
+        there have to be, all of them healthy.
+      - Without a list, every chip found has to be healthy, and processes on them are only reported.
+    type: raw
     default: []
   allowed_container:
     description: Name of the container that may hold the expected chips.

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.ascend_fleet import host as host_module
 from ansible.module_utils.ascend_fleet.errors import CommandError, FleetError
 from ansible.module_utils.ascend_fleet.host import Container, Host
 
@@ -44,6 +47,28 @@ def test_a_hung_tool_is_ended_with_its_children() -> None:
     with pytest.raises(CommandError, match=r"did not answer within 0\.2 s"):
         Host().run(["sh", "-c", "sleep 60 & wait"], timeout=0.2)
     assert time.monotonic() - start < 30
+
+
+def test_a_child_in_a_session_of_its_own_that_keeps_the_pipe_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "SECONDS_TO_END", 0.2)
+    start = time.monotonic()
+    try:
+        with pytest.raises(CommandError, match=r"did not answer within 0\.2 s and was ended"):
+            Host().run(["sh", "-c", f"setsid sleep 60 & echo $! >{tmp_path}/child; sleep 60"], timeout=0.2)
+        assert time.monotonic() - start < 30
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+def test_a_tool_that_the_kernel_does_not_let_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(host_module.os, "killpg", lambda *_: None)  # as for one that waits in a driver
+    start = time.monotonic()
+    with pytest.raises(CommandError, match="does not end when killed"):
+        Host().run(["sleep", "3"], timeout=0.2)
+    assert time.monotonic() - start < 2.5
 
 
 def test_write_text_replaces_whole_files(tmp_path: Path) -> None:

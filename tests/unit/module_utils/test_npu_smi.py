@@ -183,6 +183,17 @@ def test_a_chip_that_stands_there_twice() -> None:
     assert kinds(parse_info(A2.replace("| 2     910B3", "| 1     910B3"))) == ["duplicate"]
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_two_outputs_that_ran_into_each_other(number: int) -> None:
+    """A table that was cut off behind its title, and another one: nothing but the second title tells."""
+    assert kinds(parse_info("\n".join(A2.splitlines()[:number]) + "\n" + A2)) == ["repeated"] * (1 + (number == 5))
+
+
+def test_colours_are_not_read() -> None:
+    coloured = A2.replace("Alarm", "\x1b[1;31mAlarm\x1b[0m").replace("| OK ", "| \x1b[32mOK\x1b[m ")
+    assert parse_info(coloured) == parse_info(A2)
+
+
 def test_half_a_card() -> None:
     lines = fixture("npu_smi/25.2.0/info-2xA3.txt").splitlines()
     del lines[7:10]  # second row of die 0, the rule, first row of die 1: what is left looks like one whole chip

@@ -63,6 +63,12 @@ def test_what_is_ruled_out_is_not_named() -> None:
     assert "no NPU" not in named, "the nodes are there"
 
 
+def test_a_usage_text_does_not_hide_what_was_said() -> None:
+    usage = "Command or option is not found.\nUsage: npu-smi <Command|-h|-v> [Options...]\n\n" + "\tinfo  x\n" * 5
+    finding, _ = explain(usage, 0, SERVER)
+    assert "it says 'Command or option is not found.'" in finding.message
+
+
 def test_a_used_device_names_its_holder() -> None:
     holder = "pid 41 (container other, user root, 'python3 x.py')"
     finding, causes = explain(USED, 172, Evidence(nodes=4, holders=(holder,)))

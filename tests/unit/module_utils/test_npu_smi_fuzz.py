@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
 import pytest
 from ansible.module_utils.ascend_fleet.driver_findings import has_errors
-from ansible.module_utils.ascend_fleet.npu_assess import Wanted, assess
+from ansible.module_utils.ascend_fleet.npu_assess import assess
 from ansible.module_utils.ascend_fleet.npu_chips import known_chips
 from ansible.module_utils.ascend_fleet.npu_holders import Holders
 from ansible.module_utils.ascend_fleet.npu_smi import parse_info
 from ansible.module_utils.ascend_fleet.npu_smi_lists import parse_health, parse_key_values, parse_mapping
 from ansible.module_utils.ascend_fleet.npu_survey import Node, Survey, ToolRun
+from ansible.module_utils.ascend_fleet.npu_wanted import Wanted
 from ansible.module_utils.ascend_fleet.version_files import VersionFile, Versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,6 +88,40 @@ def _truncate(at: float) -> Mutation:
     return lambda data: data[: int(at * len(data))]
 
 
+def _cells(change: Callable[[list[bytes]], list[bytes]], at: float | None) -> Mutation:
+    """Change the order of the cells in one line, or in all lines alike."""
+
+    def changed(line: bytes) -> bytes:
+        before, *cells, after = line.split(b"|") if line.count(b"|") > 1 else [line, b""]
+        return b"|".join([before, *change(cells), after]) if cells else line
+
+    def change_lines(lines: list[bytes]) -> list[bytes]:
+        chosen = range(len(lines)) if at is None else [int(at * len(lines))]
+        return [changed(line) if number in chosen else line for number, line in enumerate(lines)]
+
+    return _lines(change_lines)
+
+
+def _swap_ends(what: tuple[float, float, int]) -> Mutation:
+    """Two processes that write into one terminal: each line ends as the other one."""
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        one, two = (int(share * len(lines)) for share in what[:2])
+        cut = what[2]
+        lines[one], lines[two] = lines[one][:cut] + lines[two][cut:], lines[two][:cut] + lines[one][cut:]
+        return lines
+
+    return _lines(change)
+
+
+def _replace(pair: tuple[bytes, bytes]) -> Mutation:
+    return lambda data: data.replace(*pair)
+
+
+def _colour(data: bytes) -> bytes:
+    return re.sub(rb"\| (OK|Alarm|Warning|Critical|UNKNOWN) ", b"| \x1b[31m\\1\x1b[0m ", data)
+
+
 noise = st.one_of(
     st.binary(min_size=1, max_size=6),
     st.sampled_from([b"|", b"\n", b"\r\n", b" ", b"0", b"+==+", b"\xff\xfe", b"9" * 5000]),
@@ -99,6 +135,11 @@ mutations = st.one_of(
     st.tuples(_share, noise).map(_put_in),
     st.tuples(_share, noise).map(_overwrite),
     _share.map(_truncate),
+    st.tuples(_share, _share, st.integers(0, 110)).map(_swap_ends),
+    st.one_of(st.none(), _share).map(lambda at: _cells(lambda cells: cells[::-1], at)),
+    st.one_of(st.none(), _share).map(lambda at: _cells(lambda cells: cells[1:] + cells[:1], at)),
+    st.sampled_from([(b"\n", b"\r\n"), (b"    ", b"\t"), (b"\n", b"\r"), (b"|", b" ")]).map(_replace),
+    st.just(_colour),
 )
 
 

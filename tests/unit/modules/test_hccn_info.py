@@ -155,6 +155,36 @@ def test_the_file(
     assert codes(run_library(MODULE, {}, answers(server))) == expected
 
 
+def test_a_file_and_a_tool_that_are_closed_to_the_user(
+    run_library: RunModule, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: str) -> bool:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(server, "is_dir", closed)
+    monkeypatch.setattr(server, "is_file", closed)
+    monkeypatch.setattr(server, "which", lambda _: None)
+    result = run_library(MODULE, {}, answers(server))
+    assert result["tool"] == HCCN_TOOL
+    assert codes(result) == [("hccn.conf", "warning", None)]
+    assert "cannot be read by this user" in result["findings"][0]["message"]
+    assert result["hccn_conf"]["state"] == "closed"
+
+
+def test_answers_as_they_are_pasted() -> None:
+    """Indented, redacted, and with other devices' lines beside the own one."""
+    tls = "".join(f"    dev_id:{npu}, tls switch[{npu}](0:disable, 1:enable), tls preconfigured[1]\n" for npu in (0, 1))
+    texts = {"link": "    link status: UP\n", "ip": "\tipaddr:10.xx.xx.10\n\tnetmask:255.255.255.0\n", "tls": tls}
+    port = parse_port(1, texts)
+    assert (port.link, port.address, port.netmask, port.tls_enabled) == ("UP", "10.xx.xx.10", "255.255.255.0", True)
+    assert parse_port(0, texts).tls_enabled is False
+
+
+@pytest.mark.parametrize("text", ["ipaddr:\nnetmask:255.0.0.0", "ipaddr:10.0.0.1garbage", "ipaddr:none", ""])
+def test_half_an_address_is_none(text: str) -> None:
+    assert parse_port(0, {"ip": text}).address is None
+
+
 def test_no_tool(run_library: RunModule, server: FakeServer) -> None:
     (server.root / HCCN_TOOL.lstrip("/")).unlink()
     result = run_library(MODULE, {}, server)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,106 @@ def test_a_redacted_name_is_known_by_the_bus_and_not_guessed_without(
     assert [chip["phy_id"] for chip in chips] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("expected", [4, "4", " 4 "])
+def test_as_many_chips_as_expected(run_library: RunModule, server: FakeServer, expected: Any) -> None:
+    result = run_library(MODULE, {"expected_chips": expected}, healthy(server))
+    assert (result["status"], result["findings"]) == ("ok", [])
+
+
+@pytest.mark.parametrize(("expected", "severity"), [(8, "error"), ("5", "error"), (2, "warning")])
+def test_another_number_of_chips_than_expected(
+    run_library: RunModule, server: FakeServer, expected: Any, severity: str
+) -> None:
+    result = run_library(MODULE, {"expected_chips": expected}, healthy(server))
+    assert codes(result) == [("chip.count", severity, None)]
+    assert f"shows 4 chips, expected are {expected}" in result["findings"][0]["message"]
+
+
+def test_expected_ids_as_ansible_passes_them_on_a_command_line(run_library: RunModule, server: FakeServer) -> None:
+    result = run_library(MODULE, {"expected_chips": "3,9"}, healthy(server))
+    assert codes(result) == [("chip.missing", "error", 9)]
+
+
+def test_a_chip_that_only_the_mapping_knows(run_library: RunModule, server: FakeServer) -> None:
+    """Without its node and off the bus; the tool itself still lists it."""
+    (server.root / "dev/davinci2").unlink()
+    del server.device_numbers["/dev/davinci2"]
+    server.expect_npu_smi(without_npu(IDLE, 2), MAPPING, health={f"{number} 0": OK for number in (0, 1, 3)})
+    result = run_library(MODULE, {}, server)
+    assert codes(result) == [("chip.missing", "error", 2)]
+    assert "NPU 2 is in `npu-smi info -m`" in result["findings"][0]["message"]
+
+
+def test_a_chip_that_only_the_table_of_processes_knows(run_library: RunModule, server: FakeServer) -> None:
+    (server.root / "dev/davinci1").unlink()
+    del server.device_numbers["/dev/davinci1"]
+    table = without_npu(BUSY_AND_SICK.replace("Alarm", "OK   "), 1)
+    mapping = "\n".join(line for line in MAPPING.splitlines() if not re.match(r"\s*1\b", line))
+    server.expect_npu_smi(table, mapping, health={f"{number} 0": OK for number in (0, 2, 3)})
+    result = run_library(MODULE, {}, server)
+    assert codes(result) == [("chip.missing", "error", 1)]
+    assert "NPU 1 is in the table of processes but not in the table of chips" in result["findings"][0]["message"]
+
+
+def test_a_dropped_chip_that_has_been_named_is_not_named_again(run_library: RunModule, server: FakeServer) -> None:
+    server.expect_npu_smi(without_npu(IDLE, 2), MAPPING, health={f"{number} 0": OK for number in (0, 1, 3)})
+    assert codes(run_library(MODULE, {"expected_chips": 3}, server)) == [("chip.missing", "error", 2)]
+
+
+def test_a_chip_without_a_node_that_is_not_needed(run_library: RunModule, server: FakeServer) -> None:
+    (server.root / "dev/davinci1").unlink()
+    del server.device_numbers["/dev/davinci1"]
+    assert codes(run_library(MODULE, PARAMS, healthy(server))) == [("device.missing", "warning", 1)]
+
+
+def test_version_files_that_are_closed_to_the_user(
+    run_library: RunModule, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's directory is its group's; that is what the check is there to say, and no reason to fail."""
+    stat = server.stat
+
+    def closed(path: str) -> Any:
+        if path.startswith("/usr/local/Ascend"):
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path)
+
+    monkeypatch.setattr(server, "stat", closed)
+    result = run_library(MODULE, PARAMS, healthy(server))
+    assert codes(result) == [("driver.version_file", "warning", None), ("firmware.version_file", "warning", None)]
+    assert "cannot be read by this user" in result["findings"][0]["message"]
+    assert result["versions"]["driver"]["state"] == "closed"
+
+
+def test_a_version_file_that_was_cut_off(run_library: RunModule, server: FakeServer) -> None:
+    server.put("/usr/local/Ascend/firmware/version.info", "")
+    result = run_library(MODULE, PARAMS, healthy(server))
+    assert codes(result) == [("firmware.version_file", "warning", None)]
+    assert "names no version" in result["findings"][0]["message"]
+
+
+@pytest.mark.parametrize("name", ["npu-smi", "/usr/local/sbin/npu-smi"])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("dir", "is a directory (Docker makes one"), ("file", "cannot be executed")]
+)
+def test_something_else_in_place_of_the_tool(
+    run_library: RunModule, server: FakeServer, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, words: str
+) -> None:
+    if kind == "dir":
+        (server.root / NPU_SMI.lstrip("/")).mkdir(parents=True)
+    else:
+        server.put(NPU_SMI)
+    monkeypatch.setattr(server, "which", lambda _: None)
+    result = run_library(MODULE, {**PARAMS, "npu_smi": name}, server)
+    assert codes(result) == [("npu_smi.missing", "error", None)]
+    assert f"{NPU_SMI} {words}" in result["findings"][0]["message"]
+
+
+def test_a_usage_text_is_not_taken_for_a_damaged_table(run_library: RunModule, server: FakeServer) -> None:
+    usage = "Command or option is not found.\nUsage: npu-smi <Command|-h|-v> [Options...]\n"
+    server.expect_npu_smi(usage, usage)
+    assert codes(run_library(MODULE, {}, server)) == [("npu_smi.not_understood", "error", None)]
+
+
 def test_no_tool(run_library: RunModule, server: FakeServer) -> None:
     result = run_library(MODULE, {**PARAMS, "npu_smi": "npu-smi-x"}, server)
     assert codes(result) == [("npu_smi.missing", "error", None)]
@@ -339,7 +440,16 @@ def test_generations_by_name(run_library: RunModule, server: FakeServer, name: s
     assert {chip["generation"] for chip in run_library(MODULE, {}, server)["chips"]} == {generation}
 
 
-@pytest.mark.parametrize(("params", "value"), [({"timeout": 0}, "timeout is 0"), ({"expected_chips": [-1]}, "[-1]")])
+@pytest.mark.parametrize(
+    ("params", "value"),
+    [
+        *[({"timeout": seconds}, f"timeout is {seconds:g}") for seconds in (0, -1.5, math.inf, math.nan, 1e30)],
+        *[
+            ({"expected_chips": odd}, repr(odd))
+            for odd in ([-1], [True], ["x"], [[1]], 0, -3, True, "a", "1,", 2.5, {"a": 1})
+        ],
+    ],
+)
 def test_parameters_that_make_no_sense(
     run_library: RunModule, server: FakeServer, params: dict[str, Any], value: str
 ) -> None:

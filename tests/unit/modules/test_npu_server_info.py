@@ -130,6 +130,17 @@ def test_a_run_that_was_started_and_has_no_receipt(run_library: RunModule, serve
     assert run_library(MODULE, PARAMS, answers(server))["unfinished_runs"] == [".bbb.partial"]
 
 
+def test_the_number_of_chips_may_be_expected_instead_of_which(run_library: RunModule, server: FakeServer) -> None:
+    answers(server)
+    for number in (0, 1):  # without a list the ports of all NPUs are looked at
+        for topic in (*TOPICS, "mtu"):
+            server.expect([HCCN_TOOL, "-i", str(number), f"-{topic}", "-g"], "Cmd executed failed!")
+    result = run_library(MODULE, {**PARAMS, "expected_chips": 8}, server)
+    server.assert_done()
+    assert codes(result)[0] == ("chip.count", "error", None)
+    assert result["asked"]["expected_chips"] == 8
+
+
 def test_parameters_that_make_no_sense(run_library: RunModule, server: FakeServer) -> None:
     result = run_library(MODULE, {**PARAMS, "timeout": 0}, server)
     assert result.failed
