@@ -237,7 +237,8 @@ def refuse_no_eod(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], fin
     if tokenizer is not None and asked and not tokenizer.get("eos_token"):
         findings.refuse(
             "tokenizer-eod",
-            f"{' and '.join(asked)} need an end of document, and the tokenizer names none (eos_token in tokenizer_config.json).",
+            f"{' and '.join(asked)} {'need' if len(asked) > 1 else 'needs'} an end of document, and the tokenizer names none "
+            "(eos_token in tokenizer_config.json).",
             remedy="Add eos_token to the model's tokenizer_config.json, or switch that off in the recipe.",
         )
 
