@@ -34,7 +34,7 @@ def settle_sizes(recipe: Recipe, hosts: Sequence[PlanHost], findings: Findings) 
     if world % model:
         findings.refuse(
             "world-size",
-            f"{world} NPUs on {len(hosts)} {'host' if len(hosts) == 1 else 'hosts'} cannot be divided into groups of {product} = {model}.",
+            f"{world} NPUs on {len(hosts)} hosts cannot be divided into groups of {product} = {model}.",
             f"{either(multiples_around(world, model))} NPUs",
             "Change training_tp, training_pp or the NPUs of the hosts.",
         )
