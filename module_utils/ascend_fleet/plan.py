@@ -217,6 +217,15 @@ def _check_site(site: Site, hosts: Sequence[PlanHost], findings: Findings) -> No
             "6000",
             "Change run_plan_master_port.",
         )
+    # HCCL waits for an operation's other ranks for ever when that is 0, but never for a connection.
+    for name, seconds, least in (("connect", site.connect_timeout, 1), ("execution", site.execution_timeout, 0)):
+        if seconds < least:
+            findings.refuse(
+                "timeout",
+                f"The {name} timeout is {seconds} seconds: no rank would wait for another.",
+                "1800",
+                f"Change run_plan_{name}_timeout.",
+            )
     if not site.work_root.startswith("/"):
         findings.refuse(
             "work-root", f"Work root {site.work_root!r} is not an absolute path.", remedy="Change ascend_work_root."
@@ -234,7 +243,7 @@ def _check_fit(
     """Check everything against everything else that could be read."""
     if recipe is None:
         return None
-    refuse_arguments(recipe, findings)
+    refuse_arguments(shape, recipe, findings)
     refuse_foreign(recipe, findings)
     refuse_recompute(recipe, findings)
     refuse_no_eod(recipe, model.tokenizer, findings)

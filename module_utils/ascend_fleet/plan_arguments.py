@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .plan_placement import Sizes
 from .plan_recipe import Recipe
@@ -165,6 +165,14 @@ def _word(value: Any) -> str:
 def typed_derived(recipe: Recipe) -> List[Tuple[str, str]]:
     """Return (flag, where its value comes from) of each derived flag that a recipe types."""
     return [(flag, DERIVED_FROM[flag]) for flag in recipe.arguments if flag in DERIVED_FROM]
+
+
+def derived_values(shape: Optional[ModelShape], recipe: Recipe) -> Dict[str, str]:
+    """Return flag -> the value that the plan gives it, of those flags that have one and do not depend on the NPUs."""
+    sizes = Sizes(recipe.tp, recipe.pp, recipe.cp, 1)
+    flags = [*_topology(recipe, sizes), *_batches(recipe), *(_shape(shape, recipe, sizes) if shape else [])]
+    own = [("seed", recipe.seed), ("save-interval", recipe.save_interval), ("split", recipe.split)]
+    return {name: _word(value) for name, value in [*flags, *own] if value is not None and value is not True}
 
 
 def value_of(arguments: Sequence[str], flag: str) -> Optional[str]:

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+# The largest number in a recipe or a config.json: more is a slip of the pen, and takes for ever to divide.
+LARGEST = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def as_int(value: Any) -> Optional[int]:
     if isinstance(value, int):
         return value
     text = str(value).strip()
-    return int(text) if text.lstrip("-").isdigit() else None
+    return int(text) if re.fullmatch("-?[0-9]{1,20}", text) else None
 
 
 def around(value: int, working: Iterable[int]) -> List[int]:
@@ -69,8 +73,9 @@ def multiples_around(value: int, step: int) -> List[int]:
 
 
 def divisors(number: int) -> List[int]:
-    """Return all divisors of a positive number."""
-    return [candidate for candidate in range(1, number + 1) if number % candidate == 0]
+    """Return all divisors of a positive number in their order."""
+    small = [candidate for candidate in range(1, int(number**0.5) + 1) if number % candidate == 0]
+    return sorted({*small, *(number // candidate for candidate in small)})
 
 
 def either(values: Sequence[Any]) -> str:

@@ -13,6 +13,7 @@ _TUNING = "fine-tuning, which needs another dataset and prompt template than the
 _LORA = "LoRA, which trains and saves adapters that the conversion and the export here do not know"
 _EXPERTS = "a mixture of experts; the model that is converted here is dense"
 _LATENT = "multi-latent attention; the model that is converted here has plain attention"
+_SHAPE = "another model than its config.json describes: the plan takes positions, norms, activation and head width from there"
 _LAYOUT = "a layout of the weights that the conversion here does not make"
 
 # What a flag's whole name looks like -> what it asks for. Anchored, since flags of a plain run share words with these.
@@ -26,6 +27,14 @@ FOREIGN: Tuple[Tuple[re.Pattern[str], str], ...] = tuple(
         (r"num-moe-.*|use-moe|norm-topk-prob|routed-scaling-factor|shared-expert-.*", _EXPERTS),
         (r"multi-latent-attention|multi-head-latent-attention|mla-.*|q-lora-rank|kv-lora-rank", _LATENT),
         (r"qk-rope-head-dim|qk-nope-head-dim|v-head-dim", _LATENT),
+        (r"rotary-(percent|interleaved|seq-len-interpolation-factor)|(use-)?rope-scaling(-.*)?|use-glm-rope", _SHAPE),
+        (r"longrope-.*|(long|short)-(factor|mscale)|(low|high)-freq-factor|dynamic-factor|beta-(fast|slow)", _SHAPE),
+        (r"original-max-position-embeddings|no-position-embedding|(interleave-)?sliding-window", _SHAPE),
+        (r"square-alibi-mask|fill-neg-inf|kv-channels|(en|de)coder-num-layers|vocab-size", _SHAPE),
+        (r"apply-layernorm-1p|apply-residual-connection-post-layernorm|post-norm|no-post-layer-norm", _SHAPE),
+        (r"embed-layernorm|input-embeds-norm|add-rmsnorm-offset|add-dense-bias", _SHAPE),
+        (r"openai-gelu|squared-relu|geglu|gelu-tanh|scale-(emb|depth)|dim-model-base|query-pre-attn-scalar", _SHAPE),
+        (r"(embedding|output)-multiplier-scale|(attn|output)-logit-softcapping", _SHAPE),
         (r"qk-layernorm", "a layer norm of queries and keys, which the model that is converted here does not have"),
         (r"tp-2d|tp-[xy]|noop-layers|num-layers-in-first-pipeline-stage|schedules-method|mtp-.*", _LAYOUT),
     )

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Hashable, List, Mapping, Sequence, Tuple
 
 from .plan_findings import Findings, as_int
 
+INTERFACE = re.compile(r"[^\s/=,^\[\]{}]{1,15}$")  # as Linux allows, without the signs that HCCL gives a meaning
 LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
@@ -35,7 +37,7 @@ class PlanHost:
     def is_loopback(self) -> bool:
         """Whether the address means another machine on each machine."""
         found = _ip(self.address)
-        return self.address in LOOPBACK_NAMES or (found is not None and found.is_loopback)
+        return self.address in LOOPBACK_NAMES or (found is not None and (found.is_loopback or found.is_unspecified))
 
 
 def _ip(text: str) -> Any:
@@ -87,7 +89,21 @@ def _host(entry: Mapping[str, Any], hbm_mb: int, findings: Findings) -> PlanHost
             f"The NPUs of host {name} have {entry.get('hbm_mb') or hbm_mb!r} MB of memory.",
             remedy="Set ascend_hbm_mb to what npu-smi shows as its total, for example 65536.",
         )
-    return PlanHost(name, address, tuple(sorted(good)), str(entry.get("interface") or ""), memory or 0)
+    return PlanHost(name, address, tuple(sorted(good)), _interface(name, entry.get("interface"), findings), memory or 0)
+
+
+def _interface(host: str, given: Any, findings: Findings) -> str:
+    """Return the plain name of an interface, a bond's and a VLAN's included; gloo and HCCL would not find anything else."""
+    text = str(given or "")
+    if text and not INTERFACE.match(text):
+        plain = text.strip().lstrip("=")
+        findings.refuse(
+            "host-interface",
+            f"Interface {given!r} of host {host} is not the name of one.",
+            plain if INTERFACE.match(plain) else "",
+            "Set ascend_interface to one name as `ip link` shows it; the plan writes HCCL's equals sign itself.",
+        )
+    return text
 
 
 def _refuse_twice(what: str, values: Sequence[Hashable], findings: Findings) -> None:

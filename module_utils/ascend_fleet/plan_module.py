@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Mapping
 
-from .errors import ProblemsError
+from .errors import InputError, ProblemsError
 from .host import Host
 from .outcome import Outcome
 from .plan import Choice, Model, Site, plan
@@ -34,6 +34,7 @@ REPAIR = "Repair what the driver check found, or change what is named; then run 
 
 def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     """Plan the run and write the plan, also one that is refused; only the files can change."""
+    _refuse_output(host, params["output"])
     try:
         made = _plan(params)
     except ProblemsError as error:
@@ -50,6 +51,17 @@ def run_plan(host: Host, params: Dict[str, Any], check_mode: bool) -> Outcome:
     }
     actions = [f"write {path}" for path in written]
     return Outcome(changed=bool(written), actions=actions, values=values)
+
+
+def _refuse_output(host: Host, output: str) -> None:
+    """Refuse a path that writing would ruin: /dev/null would become a file, and the page takes the place of a JSON file of its name."""
+    if output and host.stat(output) is not None and not host.is_file(output):
+        raise InputError(f"plan_output {output} is no file.", "Name a file; empty (plan_output=) writes nothing.")
+    if output.endswith(".html"):
+        raise InputError(
+            f"plan_output {output} has the name of the page that goes beside the JSON.",
+            f"Name the JSON file: {output[:-5]}.json.",
+        )
 
 
 def _without(error: ProblemsError, params: Mapping[str, Any]) -> ProblemsError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
-from .plan_findings import Findings, as_int, closest
+from .plan_findings import LARGEST, Findings, as_int, closest
 from .plan_release import merged
 
 # Flat name of an override -> where it stands in a recipe.
@@ -33,6 +33,14 @@ OVERRIDES: Mapping[str, Tuple[str, ...]] = {
 }
 SECTIONS = ("parallel", "train", "dataset", "arguments")
 KNOWN_KEYS = {"name", "title", "source", "task", "model_types", *SECTIONS, "environment"}
+# What a section may hold; the flags of `arguments` are upstream's.
+KEYS: Mapping[str, Set[str]] = {
+    **{
+        part: {path[1] for path in OVERRIDES.values() if path[0] == part and len(path) > 1}
+        for part in ("parallel", "train")
+    },
+    "dataset": {"name", "keys", "train_key", "append_eod", "template", "validation"},
+}
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
 SPLIT = re.compile(r"\d+(\.\d+)?(,\d+(\.\d+)?){0,2}$")
 
@@ -95,7 +103,7 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
     _refuse_sections(data, findings)
     full = merged(data, _nested(overrides))
     _refuse_task(full, findings)
-    if any(not isinstance(full.get(section), Mapping) for section in SECTIONS):
+    if not _all_mappings(full, findings):
         return None
     reader = _Reader(full, findings)
     numbers: Dict[str, Any] = {
@@ -122,7 +130,7 @@ def read_recipe(data: Mapping[str, Any], overrides: Mapping[str, Any], findings:
         split=split,
         dataset=dataset,
         arguments=arguments,
-        environment={str(key): str(value) for key, value in full.get("environment", {}).items()},
+        environment={str(key): str(value) for key, value in (full.get("environment") or {}).items()},
         **numbers,
         **optional,
     )
@@ -160,6 +168,22 @@ def _refuse_sections(data: Mapping[str, Any], findings: Findings) -> None:
         findings.refuse("recipe-key", f"A recipe has no key {key!r}.", closest(key, KNOWN_KEYS))
 
 
+def _all_mappings(full: Mapping[str, Any], findings: Findings) -> bool:
+    """Say whether every section is one, also after the overrides; refuse what stands in place of one, and keys that none has."""
+    sections = {section: full.get(section) or {} for section in (*SECTIONS, "environment")}
+    wrong = {section: value for section, value in sections.items() if not isinstance(value, Mapping)}
+    for section, value in wrong.items():
+        findings.refuse(
+            "recipe-section",
+            f"Section {section} of recipe {full.get('name', '?')!r} is {value!r}, not keys with values.",
+            remedy="Correct the recipe or the override.",
+        )
+    for section, known in KEYS.items():
+        for key in sorted(set(map(str, sections[section])) - known) if section not in wrong else ():
+            findings.refuse("recipe-key", f"Section {section} of a recipe has no key {key!r}.", closest(key, known))
+    return not wrong and all(isinstance(full.get(section), Mapping) for section in SECTIONS)
+
+
 def _refuse_task(data: Mapping[str, Any], findings: Findings) -> None:
     task = data.get("task", "pretraining")
     if task != "pretraining":
@@ -181,9 +205,8 @@ class _Reader:
     def number(self, section: str, key: str, default: Optional[int] = None, least: int = 1) -> int:
         value = self.data[section].get(key, default)
         number = as_int(value)
-        if number is None or number < least:
-            wanted = f"a whole number of at least {least}"
-            self._refuse(f"{section}.{key} is {value!r}, not {wanted}.")
+        if number is None or not least <= number <= LARGEST:
+            self._refuse(f"{section}.{key} is {value!r}, not a whole number from {least} to {LARGEST}.")
             return max(least, 1)
         return number
 
@@ -196,7 +219,7 @@ class _Reader:
             return None
         parts: List[Any] = list(value) if isinstance(value, (list, tuple)) else str(value).split(",")
         numbers = [as_int(part) for part in parts]
-        if any(number is None or number < 1 for number in numbers):
+        if any(number is None or not 1 <= number <= LARGEST for number in numbers):
             self._refuse(f"parallel.layers_per_stage is {value!r}, not a list of whole numbers above 0.")
             return None
         return tuple(number for number in numbers if number is not None)
@@ -209,7 +232,13 @@ class _Reader:
 
     def dataset(self) -> Optional[Dataset]:
         data = self.data["dataset"]
-        name, keys = str(data.get("name", "")), tuple(str(key) for key in data.get("keys") or ())
+        listed, ends = data.get("keys") or [], data.get("append_eod", False)
+        if not isinstance(listed, (list, tuple)):
+            self._refuse(f"dataset.keys is {listed!r}, not a list.")
+            return None
+        if not isinstance(ends, bool):
+            self._refuse(f"dataset.append_eod is {ends!r}, not true or false.")
+        name, keys = str(data.get("name", "")), tuple(str(key) for key in listed)
         train_key = str(data.get("train_key", keys[0] if keys else ""))
         for text in (name, *keys):
             if not WORD.match(text):
@@ -223,7 +252,7 @@ class _Reader:
             self._refuse(
                 f"dataset.template makes one text, and dataset.keys is {list(keys)!r}, not the one name of its files."
             )
-        return Dataset(name, keys, train_key, bool(data.get("append_eod", False)), template, self.validation())
+        return Dataset(name, keys, train_key, bool(ends), template, self.validation())
 
     def validation(self) -> float:
         value = self.data["dataset"].get("validation") or 0

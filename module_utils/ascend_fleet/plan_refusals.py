@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import List, Mapping, Optional, Sequence
 
-from .plan_arguments import typed_derived
+from .plan_arguments import derived_values, typed_derived
 from .plan_findings import Findings, around, as_int, divisors, either, multiples_around
 from .plan_hosts import PlanHost
 from .plan_placement import Sizes
@@ -184,13 +184,15 @@ def refuse_context_parallel(shape: ModelShape, recipe: Recipe, findings: Finding
         )
 
 
-def refuse_arguments(recipe: Recipe, findings: Findings) -> None:
+def refuse_arguments(shape: Optional[ModelShape], recipe: Recipe, findings: Findings) -> None:
     """Refuse arguments of a recipe that the plan derives, or that need a checkpoint nobody makes here."""
+    made = derived_values(shape, recipe)
     for flag, source in typed_derived(recipe):
         findings.refuse(
             "argument-derived",
             f"The recipe types {flag} = {recipe.arguments[flag]!r}, which comes from {source}.",
-            remedy="Take it out of the recipe's arguments.",
+            made.get(flag, ""),
+            "Take it out of the recipe's arguments.",
         )
     for flag, value in recipe.arguments.items():
         residue = _shell_residue(flag, value)
@@ -235,7 +237,8 @@ def refuse_no_eod(recipe: Recipe, tokenizer: Optional[Mapping[str, object]], fin
     if tokenizer is not None and asked and not tokenizer.get("eos_token"):
         findings.refuse(
             "tokenizer-eod",
-            f"{' and '.join(asked)} need an end of document, and the tokenizer names none (eos_token in tokenizer_config.json).",
+            f"{' and '.join(asked)} {'need' if len(asked) > 1 else 'needs'} an end of document, and the tokenizer names none "
+            "(eos_token in tokenizer_config.json).",
             remedy="Add eos_token to the model's tokenizer_config.json, or switch that off in the recipe.",
         )
 

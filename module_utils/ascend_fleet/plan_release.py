@@ -29,6 +29,11 @@ PASSED = (
     "data_paths_per_split",
 )
 
+# Below these a site may name what the row does not have; a tag is one text or one for each chip.
+TAGS = "image.tags."
+OPEN = (TAGS, "sources.", "commits.", "evidence.", "converter.model_type_hf.")
+KINDS: Mapping[type, str] = {Mapping: "keys with values", list: "a list", str: "a single value"}
+
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Dict[str, Any]:
     """Return `base` with `changes` laid over it; mappings are merged, everything else is replaced."""
@@ -69,6 +74,8 @@ def read_release(
             remedy="Complete the file in releases/.",
         )  # fmt: skip
         return {}
+    if _refuse_misfits(row, overrides, findings):
+        return {}
     changes = _spelled_out(overrides)
     mixed = changed_paths(row, changes)
     if mixed:
@@ -86,6 +93,35 @@ def read_release(
         "branches": branches,
         **{key: full[key] for key in PASSED if key in full},
     }
+
+
+def _refuse_misfits(row: Mapping[str, Any], overrides: Mapping[str, Any], findings: Findings) -> bool:
+    """Refuse overrides that a row has no place for, or of another kind: they would be passed by, or end in a traceback."""
+    template = merged({"commits": {}, "evidence": {}, "image": {"name": ""}, **dict.fromkeys(PASSED, "")}, row)
+    before = len(findings.refusals)
+    _compare(template, overrides, "", findings)
+    return len(findings.refusals) > before
+
+
+def _compare(row: Mapping[str, Any], changes: Mapping[str, Any], prefix: str, findings: Findings) -> None:
+    for key, value in changes.items():
+        path, old = f"{prefix}{key}", row.get(key)
+        if key not in row and prefix not in OPEN:
+            findings.refuse(
+                "release-override", f"There is no {path!r} to override in a release row.", closest(str(key), row)
+            )
+        elif key in row and prefix != TAGS and _kind(old) is not _kind(value):
+            findings.refuse(
+                "release-override",
+                f"The override {path} is {value!r}, not {KINDS[_kind(old)]}.",
+                remedy="Write it as the files in releases/ do.",
+            )
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
+            _compare(old, value, f"{path}.", findings)
+
+
+def _kind(value: Any) -> type:
+    return next((kind for kind in (Mapping, list) if isinstance(value, kind)), str)
 
 
 def _sources(row: Mapping[str, Any], findings: Findings) -> Tuple[Dict[str, str], Dict[str, str]]:

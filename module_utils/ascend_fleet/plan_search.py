@@ -146,6 +146,8 @@ def _plain(arguments: Mapping[str, Any]) -> Dict[str, Any]:
 def _options(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> Iterator[Any]:
     """Yield (recipe, sizes) of everything that the model, the NPUs and the global batch can be divided by."""
     world = fleet.hosts * fleet.per_host
+    # Of packed samples more than one at a time would attend to each other (plan_warnings.warn_packed).
+    most = 1 if recipe.switched_on("reset-position-ids") else max(4, recipe.micro_batch_size)
     for tp in divisors(shape.kv_groups):
         if fleet.per_host % tp and tp % fleet.per_host:
             continue
@@ -156,7 +158,7 @@ def _options(shape: ModelShape, recipe: Recipe, fleet: Fleet) -> Iterator[Any]:
             if rest or not dp:
                 continue
             for micro in divisors(recipe.global_batch_size):
-                if micro <= max(4, recipe.micro_batch_size) and recipe.global_batch_size % (micro * dp) == 0:
+                if micro <= most and recipe.global_batch_size % (micro * dp) == 0:
                     yield replace(recipe, tp=tp, pp=pp, micro_batch_size=micro), Sizes(tp, pp, recipe.cp, dp)
 
 

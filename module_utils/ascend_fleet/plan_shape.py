@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
-from .plan_findings import Findings, as_int, closest
+from .plan_findings import LARGEST, Findings, as_int, closest
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ SIZES: Mapping[str, str] = {
     "vocab_size": "vocab",
     "max_position_embeddings": "positions",
 }
+
+
+MOST: Mapping[str, int] = {"num_hidden_layers": 100000}  # each of them is laid out; other sizes are only computed with
 
 
 @dataclass(frozen=True)
@@ -130,20 +133,23 @@ def _sizes(values: Mapping[str, Any], findings: Findings) -> Dict[str, Any]:
         number = as_int(values.get(key))
         if values.get(key) is None:
             _missing(key, findings)
-        elif number is None or number < 1:
-            _refuse_value(key, values[key], "a whole number above 0", findings)
+        elif number is None or not 1 <= number <= MOST.get(key, LARGEST):
+            _refuse_value(key, values[key], f"a whole number from 1 to {MOST.get(key, LARGEST)}", findings)
         else:
             sizes[name] = number
     return sizes
 
 
 def _scalars(values: Mapping[str, Any], findings: Findings) -> Dict[str, Any]:
-    scalars: Dict[str, Any] = {"tied": bool(values.get("tie_word_embeddings"))}
+    tied = values.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        _refuse_value("tie_word_embeddings", tied, "true or false", findings)
+    scalars: Dict[str, Any] = {"tied": bool(tied)}
     for key, name in (("rope_theta", "rope_theta"), ("rms_norm_eps", "norm_epsilon")):
         value = values.get(key)
         if value is None:
             _missing(key, findings)
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             _refuse_value(key, value, "a number above 0", findings)
         elif key == "rope_theta" and value != int(value):
             _refuse_value(key, value, "a whole number, which is all that --rotary-base takes", findings)
@@ -186,9 +192,8 @@ def _refuse_foreign(values: Mapping[str, Any], family: Family, findings: Finding
             remedy="Take the model's release without quantization.",
         )
     names = values.get("architectures") or []
-    strange = [
-        str(name) for name in ([names] if isinstance(names, str) else names) if not str(name).endswith("ForCausalLM")
-    ]
+    listed = names if isinstance(names, list) else [names]
+    strange = [str(name) for name in listed if not str(name).endswith("ForCausalLM")]
     if strange:
         findings.refuse(
             "config-architecture",

@@ -155,3 +155,16 @@ def test_a_second_plan_says_what_differs(
         "Host npu-1: interface eth0 as declared, bond0.7 as found.",
         "Training argument --no-shared-storage: set as declared, absent as found.",
     ]
+
+
+def test_an_output_that_is_no_file_is_left_alone(
+    run_library: RunModule, params: dict[str, Any], tmp_path: Path
+) -> None:
+    """As root the plan would otherwise put a file in the place of /dev/null, and the page in the place of the JSON."""
+    (tmp_path / "pipe.json").symlink_to("/dev/null")
+    for name, says in (("", "is no file"), ("pipe.json", "is no file"), ("plan.html", "plan.json")):
+        result = run_library(MODULE, {**params, "output": str(tmp_path / name)})
+        assert result.failed
+        assert says in result["msg"]
+    assert (tmp_path / "pipe.json").is_symlink()
+    assert not (tmp_path / "plan.html").exists()

@@ -212,6 +212,16 @@ def test_memory_by_stage_is_pure() -> None:
     assert run.stages == again
 
 
+def test_packed_samples_are_searched_one_at_a_time() -> None:
+    """More of them would attend to each other, and a larger micro batch is otherwise the better choice."""
+    given_sizes = {"micro_batch_size": 2, "global_batch_size": 16}
+    plain = given.make(search=True, overrides=given_sizes)
+    packed = given.make(search=True, overrides=given_sizes, arguments={"reset-position-ids": True})
+    assert plain["train"]["micro_batch_size"] == 4
+    assert packed["train"]["micro_batch_size"] == 1
+    assert not any("other samples" in text for text in packed["warnings"])
+
+
 def test_a_search_that_found_nothing_says_so() -> None:
     fleet = given.hosts(2, tuple(range(8)))
     case = {"model": given.model("qwen2.5-72b"), "wanted": given.recipe("qwen2.5-72b-4k-pack"), "fleet": fleet}
