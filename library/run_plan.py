@@ -68,15 +68,15 @@ options:
         description: Address by which the other hosts reach this one.
         type: str
       npus:
-        description: Physical ids of the NPUs that the run uses.
+        description: Physical ids of the NPUs that the run uses. What is no number is refused by the plan, with the host's name.
         type: list
-        elements: int
+        elements: raw
       interface:
         description: Network interface that carries the address.
         type: str
       hbm_mb:
-        description: Memory of the host's smallest NPU in MB, as npu-smi reports its total.
-        type: int
+        description: Memory of the host's smallest NPU in MB, as npu-smi reports its total; a number.
+        type: raw
   hbm_mb:
     description: The same for hosts that do not say it.
     type: int
@@ -228,9 +228,9 @@ from ansible.module_utils.ascend_fleet.plan_module import run_plan
 HOST = {
     "name": {"type": "str", "required": True},
     "address": {"type": "str"},
-    "npus": {"type": "list", "elements": "int"},
+    "npus": {"type": "list", "elements": "raw"},
     "interface": {"type": "str"},
-    "hbm_mb": {"type": "int"},
+    "hbm_mb": {"type": "raw"},
 }
 SPEC = {
     "release": {"type": "dict", "required": True},

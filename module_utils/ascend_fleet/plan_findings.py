@@ -86,4 +86,7 @@ def either(values: Sequence[Any]) -> str:
 def closest(name: str, known: Iterable[str]) -> str:
     """Return the known name that a mistyped one most likely meant, or all of them where none is near."""
     names = sorted(known)
+    longer = [each for each in names if each.startswith(str(name))]
+    if len(longer) == 1:
+        return longer[0]  # 2.0 means 2.0.0, to which 2.3.0 is as near by its letters
     return either(difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)) or ", ".join(names)

@@ -53,7 +53,7 @@ def read_hosts(entries: Sequence[Mapping[str, Any]], hbm_mb: int, findings: Find
     A host that does not say how much memory its NPUs have gets `hbm_mb`.
     """
     if not entries:
-        findings.refuse("hosts-none", "There is no host to train on.", remedy="List hosts in training_hosts.")
+        findings.refuse("hosts-none", "There is no host to train on.", remedy="List servers in the group training.")
     hosts = [_host(entry, hbm_mb, findings) for entry in entries]
     _refuse_twice("Host", [host.name for host in hosts], findings)
     _refuse_twice("Address", [host.address for host in hosts if host.address], findings)
@@ -77,11 +77,13 @@ def _host(entry: Mapping[str, Any], hbm_mb: int, findings: Findings) -> PlanHost
         findings.refuse("host-npus", f"Host {name} declares no NPUs.", remedy="Set ascend_npus to physical ids.")
     elif len(good) != len(npus):
         findings.refuse(
-            "host-npus", f"Host {name} declares NPUs {given!r}.", remedy="Set ascend_npus to physical ids, 0 and up."
+            "host-npus",
+            f"Host {name} declares NPUs {given!r}.",
+            remedy="Set ascend_npus to a list of physical ids, 0 and up, such as [4, 5, 6, 7].",
         )
     if not address:
         findings.refuse("host-address", f"Host {name} has no address.", remedy="Set ansible_host or ascend_address.")
-    _refuse_twice(f"NPU of host {name}", good, findings)
+    _refuse_twice(f"Host {name}: NPU", good, findings)
     memory = as_int(entry.get("hbm_mb") or hbm_mb)
     if memory is None or memory <= 0:
         findings.refuse(

@@ -27,6 +27,7 @@ options:
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,11 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__
+
+# On the controller module_utils is a directory like any other.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from ascend_fleet.reported import RULES
 
 SEVERAL = 6  # more hosts than this are counted instead of listed whole
 LONGEST = 1200  # characters of a message that are shown; the whole of it stands above, in the task's own output
@@ -45,139 +51,7 @@ SWITCH = (
     else " For Python 3.7 there is an environment with ansible-core 2.17: `make venv ANSIBLE=2.17`, then run again with "
     ".venv-2.17/bin/ansible-playbook."
 )
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A text that Ansible reports, what it means, and what to do. Both may name groups of the pattern."""
-
-    pattern: re.Pattern[str]
-    meaning: str
-    remedy: str
-
-
-def _rule(pattern: str, meaning: str, remedy: str) -> Rule:
-    return Rule(re.compile(pattern, re.IGNORECASE | re.DOTALL), meaning, remedy)
-
-
-# The first that matches counts: what is more special stands further up.
-RULES = (
-    _rule(
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "The host's ssh key is not the one that is known.",
-        "If the server was reinstalled, compare its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then "
-        "`ssh-keygen -R <address>` and connect once by hand; if it was not, somebody else answers at this address.",
-    ),
-    _rule(
-        r"Host key verification failed",
-        "The host's ssh key is not known.",
-        "Compare its key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and connect once by hand to accept it.",
-    ),
-    # Python 3.6 and older stop at the first line, 3.7 at the first signature that it cannot read.
-    _rule(
-        r"future feature annotations is not defined|File \"[^\"]+\", line \d+\s+zip_data: str",
-        f"The server's Python ({{python}}) is older than 3.7; this ansible-core {CORE} needs {OLDEST_PYTHON}.",
-        "Install Python 3.7 or newer there and set ansible_python_interpreter to it.",
-    ),
-    _rule(
-        r"ansible-core requires a minimum of Python\d* version .*?Current version: (?P<found>[\d.]+)",
-        f"The server's Python {{found}} ({{python}}) is too old: this ansible-core {CORE} needs {OLDEST_PYTHON}.",
-        f"Set ansible_python_interpreter to a newer Python of that server.{SWITCH}",
-    ),
-    _rule(
-        r"_ansiballz.*SyntaxError|_payload\.zip/ansible/.*SyntaxError",
-        f"The server's Python ({{python}}) is too old: this ansible-core {CORE} needs {OLDEST_PYTHON}.",
-        f"Set ansible_python_interpreter to a newer Python of that server.{SWITCH}",
-    ),
-    _rule(
-        r"module interpreter '(?P<path>[^']+)' was not found",
-        "There is no Python at {path}.",
-        "Install python3 there, or set ansible_python_interpreter to its path.",
-    ),
-    _rule(
-        r"python\S*: (command )?not found|No python interpreters found|python[\d.]*: No such file",
-        "No Python was found on the server ({python}).",
-        "Install python3 there, or set ansible_python_interpreter to its path.",
-    ),
-    _rule(
-        r"(?P<tool>sudo|su|doas)(:| exe\S*)? (command )?not found|(?P<path>\S*/(sudo|su|doas)): No such file",
-        "The tool to become root is not there.",
-        "Install it, choose another ansible_become_method, or log in as root.",
-    ),
-    _rule(
-        r"(Missing|Incorrect) \w+ password|a password is required|Duplicate become password|privilege escalation prompt|"
-        r"Authentication failure|must be run from a terminal|a terminal is required",
-        "The login may not become root without a password.",
-        "Allow sudo for that user without one, or run with --ask-become-pass.",
-    ),
-    _rule(
-        r"is not in the sudoers|may not run sudo|is not allowed to execute",
-        "The login may not become root.",
-        "Allow sudo for that user, or log in as another one (ansible_user).",
-    ),
-    _rule(
-        r"Permission denied \(|Too many authentication failures|Load key .*: (invalid format|bad permissions)|no such identity",
-        "The server did not accept the login.",
-        "Check ansible_user and ansible_ssh_private_key_file of this host, and that its public key stands in the user's authorized_keys.",
-    ),
-    _rule(
-        r"Could not resolve hostname|Name or service not known|failure in name resolution",
-        "The server's name cannot be resolved.",
-        "Set ansible_host to its address in the inventory.",
-    ),
-    _rule(
-        r"Connection timed out|Operation timed out|timed out waiting|during banner exchange|No route to host|Connection refused|"
-        r"Network is unreachable|Connection (closed|reset) by|Connection to \S+ closed|kex_exchange_identification",
-        "The server does not answer on its ssh port.",
-        "Check that it runs, ansible_host and ansible_port in the inventory, and the way there: ssh <user>@<address>.",
-    ),
-    # Ansible's own words where ssh ended while it was written to, before what ssh said was read.
-    _rule(
-        r"Data could not be sent to remote host",
-        "The ssh connection to the server ended at once.",
-        "See why: ssh <user>@<address>.",
-    ),
-    _rule(
-        r"No space left on device|Disk quota exceeded",
-        "A file system of the server is full.",
-        "Free space there (df -h), or move ascend_work_root or the temporary directory to a larger file system.",
-    ),
-    _rule(
-        r"file not found: (?P<path>\S+)",
-        "File not found: {path}",
-        "Check the path in the inventory, and that the file was brought to this host.",
-    ),
-    _rule(
-        r"Failed to create temporary directory|Read-only file system",
-        "The server's file system cannot be written.",
-        "Look at it (mount, dmesg, df -h); ansible_remote_tmp names the directory that Ansible itself uses.",
-    ),
-    _rule(
-        r"'fleet_plan' is undefined",
-        "There is no plan in this run.",
-        "Run site.yml with the tag of this stage; the plan comes with every tag.",
-    ),
-    _rule(
-        r"'(?P<name>[A-Za-z_]\w*)' is undefined",
-        "The variable {name} has no value on this host.",
-        "Set it in the inventory (group_vars or host_vars); inventory/prod has an example of every value.",
-    ),
-    _rule(
-        r"(?:has no attribute|has no element) '?(?P<name>[\w-]+)'?",
-        "A value lacks the entry {name}.",
-        "Compare the variable that is named with inventory/prod and with the role's defaults.",
-    ),
-    _rule(
-        r"Validation of arguments failed",
-        "A variable is missing, or it is not of the type that the role takes.",
-        "Correct it in the inventory; the role's defaults/main.yml says what it is for.",
-    ),
-    _rule(
-        r"Module failed:|MODULE FAILURE|Traceback \(most recent call last\)|result deserialization failed",
-        "A module broke off, which none should ever do.",
-        "Run this tag again with -vvv and report the output with the versions of Python and ansible-core.",
-    ),
-)
+INSTEAD = ("message", "reason")  # where include_vars and include_tasks say what other actions say in msg
 
 
 @dataclass
@@ -200,20 +74,22 @@ def explain(result: Mapping[str, Any], python: str = "python3") -> tuple[str, st
     if result.get("problem"):
         return str(result["problem"]), str(result.get("remedy", "")), ""
     text = " ".join(
-        str(result.get(key, "")) for key in ("msg", "module_stderr", "module_stdout", "stderr", "exception")
+        str(result.get(key, "")) for key in ("msg", *INSTEAD, "module_stderr", "module_stdout", "stderr", "exception")
     )
     said = _first_words(result, text)
     for rule in RULES:
         found = rule.pattern.search(text)
         if found:
-            values = {"python": python, **found.groupdict()}
+            values = {"python": python, "core": CORE, "oldest": OLDEST_PYTHON, "switch": SWITCH, **found.groupdict()}
             return rule.meaning.format(**values), rule.remedy.format(**values), said
     what, _, remedy = said.partition(" Remedy: ")
     return what, remedy, ""
 
 
 def _first_words(result: Mapping[str, Any], text: str) -> str:
-    message = str(result.get("msg") or text).strip()
+    message = str(result.get("msg") or "").strip()
+    if not message or message.endswith("Unknown error."):
+        message = next((str(result[key]) for key in INSTEAD if result.get(key)), text).strip()
     # What Ansible puts before every message says nothing, and where a program printed no result its last words do.
     message = re.sub(r"^(Task failed: |Action failed: )+", "", message).partition("\n\nThe error appears to be in")[0]
     if re.match("Module result deserialization failed|MODULE FAILURE", message):

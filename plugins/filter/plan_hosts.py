@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter plan_hosts: what the inventory declares about the hosts of a run, in their order."""
+"""Filters plan_hosts, plan_misplaced: what the inventory declares about the hosts of a run, in their order, and what it lacks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ def plan_hosts(names: Sequence[str], hostvars: Mapping[str, Any]) -> list[dict[s
     return [_declared(name, hostvars[name]) for name in names]
 
 
+def plan_misplaced(names: Any, prepared: Sequence[str], staging: str, hostvars: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each name that does not stand where the plays look for it, as far as they are given those places."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        return [f"training_hosts is {names!r}, which is no list of hosts."]
+    unknown = [name for name in names if name not in hostvars]
+    outside = [name for name in names if prepared and name not in unknown and name not in prepared]
+    problems = [f"training_hosts names {name}, which the inventory does not know." for name in unknown]
+    problems += [f"{name} is to train, and is not in the group ascend, whose servers are prepared." for name in outside]
+    if staging and staging not in hostvars:
+        problems.append(f"ascend_staging_host is {staging}, which the inventory does not know.")
+    return problems
+
+
 def _declared(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     # The address for other servers may differ from the one that ssh uses, for instance behind a jump host.
     address = variables.get("ascend_address") or variables.get("ansible_host") or name
@@ -39,4 +52,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return name -> function."""
-        return {"plan_hosts": plan_hosts}
+        return {"plan_hosts": plan_hosts, "plan_misplaced": plan_misplaced}

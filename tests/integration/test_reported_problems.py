@@ -16,7 +16,7 @@ import pytest
 
 from tests.runs import run_playbook
 
-from .conftest import Sshd
+from .conftest import STARTUPS, Sshd
 
 PLAYBOOK = """
 - name: Meet every trouble
@@ -34,6 +34,21 @@ PLAYBOOK = """
     - name: Use a variable
       ansible.builtin.assert:
         that: ascend_npus is iterable
+    - name: Compute
+      ansible.builtin.debug:
+        msg: "{{ braces }}"
+      when: inventory_hostname == 'expression'
+    - name: Read a file of the controller
+      ansible.builtin.include_vars: /nowhere/vars.yml
+      when: inventory_hostname == 'no-file'
+    - name: Read a file that is no YAML
+      ansible.builtin.include_vars: "{{ playbook_dir }}/broken.yml"
+      when: inventory_hostname == 'no-yaml'
+    - name: Take long
+      ansible.builtin.command: sleep 30
+      timeout: 1
+      changed_when: false
+      when: inventory_hostname == 'slow'
     - name: Ask somebody else
       ansible.builtin.slurp:
         src: /nowhere
@@ -122,6 +137,10 @@ def hosts(sshd: Sshd, tmp_path: Path, silent: int, refusing_port: int) -> dict[s
         "no-sudo": {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/nowhere/sudo"},
         "crash": {},
         "full": {},
+        "expression": {"braces": "{{ 1 + 'a' }}"},
+        "no-file": {},
+        "no-yaml": {},
+        "slow": {},
         "typo": {"ascend_npus": "{{ the_cards_of_this_host }}"},
     }
 
@@ -133,6 +152,7 @@ def problems(hosts: dict[str, Any], tmp_path: Path) -> dict[str, dict[str, Any]]
     library = project / "library"
     library.mkdir(parents=True)
     (project / "play.yml").write_text(PLAYBOOK, encoding="utf-8")
+    (project / "broken.yml").write_text("a: [1\n", encoding="utf-8")
     (library / "crash.py").write_text(f"#!/usr/bin/python\n{CRASH}", encoding="utf-8")
     (library / "fill.py").write_text(f"#!/usr/bin/python\n{FILL}", encoding="utf-8")
     variables = {
@@ -142,7 +162,9 @@ def problems(hosts: dict[str, Any], tmp_path: Path) -> dict[str, dict[str, Any]]
         "helper": "fine",
     }
     inventory = {"all": {"hosts": hosts, "vars": variables}}
-    done = run_playbook(tmp_path, "play.yml", inventory, project=project, environment={"ANSIBLE_LIBRARY": str(library)})
+    # All of them are one sshd, which turns away who comes while STARTUPS others have not logged in yet.
+    environment = {"ANSIBLE_LIBRARY": str(library), "ANSIBLE_FORKS": str(STARTUPS - 1)}
+    done = run_playbook(tmp_path, "play.yml", inventory, project=project, environment=environment)
     assert done.rc != 0
     assert "PROBLEMS" in done.output
     found = {}
@@ -167,6 +189,10 @@ EXPECTED = {
     "crash": ("broke off", "nobody expected this", "-vvv"),
     "full": ("file system of the server is full", "No space left on device", "df -h"),
     "typo": ("variable the_cards_of_this_host has no value", "", "Set it in the inventory"),
+    "expression": ("cannot be computed", "unsupported operand", "braces, quotes, type"),
+    "no-file": ("not found on the controller: /nowhere/vars.yml", "", "Check the path"),
+    "no-yaml": ("YAML file cannot be read", "flow sequence", "yamllint"),
+    "slow": ("did not end within its 1 seconds", "Timed out", "mounts that hang"),
     "fine": ("not found: /nowhere", "", "Check the path"),  # the host that was asked, not the one that asks
 }
 

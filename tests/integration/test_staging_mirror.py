@@ -126,6 +126,15 @@ def test_one_repository_that_fails_does_not_undo_the_others(run: Any, origins: d
     assert {name: later[name] for name in done} == done, "what was there was not touched"
 
 
+@pytest.mark.parametrize("part", ["sources", "image"])
+def test_a_release_that_is_not_there_is_named_with_those_that_are(run: Any, part: str) -> None:
+    refused = run(part, mindspeed_release="2.0")
+    assert refused.rc != 0
+    problem = refused.problem("localhost")
+    assert "There is no release 2.0. Those that exist: 1.0.0, " in problem["what"]
+    assert "mindspeed_release" in problem["remedy"]
+
+
 def arm_archive(path: Path) -> None:
     """Write an archive with an image for arm64 that any engine loads: a configuration and one layer."""
     layer = io.BytesIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,76 @@ def test_hosts_of_the_run_outside_the_group_are_named(
     ).values()
     assert f"differ: {odd} in one of them only" in result["msg"].replace("\n", " ")
     assert "as in inventory/prod" in result["msg"]
+
+
+MISPLACED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a name in place of a list": (
+        {"training_hosts": "npu-1"},
+        ["training_hosts is 'npu-1', which is no list of hosts"],
+    ),
+    "a server that is not prepared": (
+        {"run_plan_prepared": ["npu-2"]},
+        ["npu-1 is to train, and is not in the group ascend"],
+    ),
+    "names that the inventory lacks": (
+        {"training_hosts": ["npu-9"], "run_plan_group": ["npu-9"], "ascend_staging_host": "staging-9"},
+        ["training_hosts names npu-9, which", "ascend_staging_host is staging-9, which the inventory does not know"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_hosts_that_do_not_stand_where_they_are_looked_for(
+    tmp_path: Path, inventory: dict[str, Any], name: str
+) -> None:
+    variables, expected = MISPLACED[name]
+    runner = run(tmp_path, PLAYBOOK, inventory, **variables)
+    assert runner.rc != 0
+    (result,) = results(runner, "runner_on_failed", "Require hosts that the inventory knows and prepares").values()
+    for words in expected:
+        assert words in result["msg"]
+    assert "Remedy:" in result["msg"]
+
+
+@pytest.mark.parametrize("empty", [["training"], ["ascend", "training"]])
+def test_groups_without_a_host_are_named_and_nothing_is_skipped_in_silence(
+    tmp_path: Path, inventory: dict[str, Any], empty: list[str]
+) -> None:
+    del inventory["training"]
+    if "ascend" in empty:
+        inventory["ascend"] = {"hosts": {}}
+    runner = run(tmp_path, PLAYBOOK, inventory)
+    assert runner.rc != 0
+    (result,) = results(runner, "runner_on_failed", "Require servers in the groups that the plays are for").values()
+    failed = [item["msg"] for item in result["results"] if item.get("failed")]
+    assert [words.partition(". Remedy")[0].rpartition(" ")[2] for words in failed] == sorted(empty)
+
+
+@pytest.mark.parametrize("text", [None, "all: {children: {ascend: {hosts: {npu-1: {ansible_host: 192.0.2.1}}}}"])
+def test_an_inventory_that_cannot_be_read_is_no_empty_one(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "hosts.yml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(path), str(PLAYBOOK)]
+    done = subprocess.run(argv, cwd=given.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"Completely failed to parse inventory source {path}" in done.stdout + done.stderr
+
+
+NO_NUMBERS = [("ascend_npus", "4-7"), ("ascend_npus", ["--4", 5]), ("ascend_hbm_mb", "64GB")]
+
+
+@pytest.mark.parametrize(("variable", "value"), NO_NUMBERS)
+def test_what_should_be_a_number_is_named_with_its_host(
+    tmp_path: Path, inventory: dict[str, Any], variable: str, value: object
+) -> None:
+    inventory["ascend"]["hosts"]["npu-2"][variable] = value
+    runner = run(tmp_path, PLAYBOOK, inventory)
+    (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
+    refused = result["refusals"][0]
+    assert "host npu-2" in refused["what"].lower()
+    assert str(value[0] if isinstance(value, list) else value) in refused["what"]
+    assert variable in refused["remedy"]
 
 
 def test_a_host_that_failed_and_was_not_left_out_stops_the_run(

@@ -250,7 +250,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no NPUs": ({"fleet": one_host(npus=[])}, "host-npus", "npu-1 declares no NPUs", ""),
     "bad NPU ids": ({"fleet": one_host(npus=[-1, 0, 1, 2, 3])}, "host-npus", "[-1, 0, 1, 2, 3]", ""),
     "no address": ({"fleet": one_host(address="")}, "host-address", "npu-1 has no address", ""),
-    "an NPU twice": ({"fleet": one_host(npus=[0, 1, 2, 2])}, "duplicate", "NPU of host npu-1 2 is listed 2", ""),
+    "an NPU twice": ({"fleet": one_host(npus=[0, 1, 2, 2])}, "duplicate", "Host npu-1: NPU 2 is listed 2", ""),
     "a host twice": (
         {"fleet": [{**host, "name": "npu-1"} for host in given.hosts()]},
         "duplicate",
@@ -382,6 +382,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"row": {}, "choice": Choice(release="2.0.1", releases=["2.0.0", "1.0.0"])},
         "release-unknown",
         "no release '2.0.1'",
+        "2.0.0",
+    ),
+    "half a release": (
+        {"row": {}, "choice": Choice(release="2.0", releases=["2.0.0", "2.3.0"])},
+        "release-unknown",
+        "no release '2.0'",
         "2.0.0",
     ),
     "unknown recipe": (

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Any
 
 import pytest
@@ -58,6 +59,42 @@ PYTHON_27 = '  File "<stdin>", line 40\n    zip_data: str,\n            ^\nSynta
         ("object of type 'dict' has no attribute 'npu-3'", "lacks the entry npu-3", "inventory/prod"),
         ("Validation of arguments failed:\nmissing required arguments: x", "not of the type", "defaults/main.yml"),
         ("MODULE FAILURE", "broke off", "-vvv"),
+        ("ssh: connect to host 10.0.0.9 port 22: Host is down", "does not answer", "ansible_port"),
+        ("Received disconnect: Too many authentication failures", "did not accept the login", "authorized_keys"),
+        (
+            "Invalid/incorrect password: Permission denied, please try again.",
+            "did not accept the login",
+            "ansible_user",
+        ),
+        ("you must install the sshpass program", "password", "ansible_ssh_private_key_file"),
+        (
+            "Unable to negotiate with 10.0.0.9: no matching host key type found.",
+            "no algorithm",
+            "ansible_ssh_common_args",
+        ),
+        ("Bad owner or permissions on /root/.ssh/config", "/root/.ssh/config", "chmod 600"),
+        ("unix_listener: path too long for Unix domain socket", "keep the connection", "ANSIBLE_SSH_CONTROL_PATH_DIR"),
+        ("Your password has expired. Password change required", "account", "renew or unlock"),
+        ("Failed to connect to the host via ssh: something new", "connection to the server failed", "ssh <user>@"),
+        ("sudo: sorry, you must have a tty to run sudo", "may not become root without", "--ask-become-pass"),
+        ("sudo: no tty present and no askpass program specified", "may not become root without", "--ask-become-pass"),
+        ("sudo: unknown user nobody2", "nobody2, is not there", "ansible_become_user"),
+        ("Timed out after 30 second(s).", "within its 30 seconds", "run again"),
+        ("[Errno 12] Cannot allocate memory", "no memory", "dmesg"),
+        ("A worker was found in a dead state", "ended from outside", "-f 5"),
+        ("[Errno 5] Input/output error", "does not work", "dmesg"),
+        ("[Errno 13] Permission denied: '/home/x/.lock'", "may not use /home/x/.lock", "ansible_become"),
+        ("file is not readable: /data/config.json", "may not use /data/config.json", "ansible_become"),
+        ("Could not find or access '/x.yml' on the Ansible Controller.", "on the controller: /x.yml", "Check the path"),
+        ("YAML parsing failed: Tabs are usually invalid in YAML.", "YAML file cannot be read", "yamllint"),
+        ("Attempting to decrypt but no vault secrets found.", "encrypted", "--ask-vault-pass"),
+        ("Syntax error in template: unexpected '}'", "expression", "braces"),
+        ("Error rendering template: unsupported operand type(s) for +", "expression", "type"),
+        ("template error while templating string: unexpected '}'", "expression", "braces"),
+        ("Recursive loop detected in template", "expression", "that the task uses"),
+        ("Error while resolving value for 'msg': hostvars['nope']", "expression", "that is named"),
+        ("Unsupported parameters for (x) module: y.", "not of the type", "defaults/main.yml"),
+        ("value of verify must be one of: stat, content, got: all", "not of the type", "defaults/main.yml"),
     ],
 )
 def test_what_ansible_reports_gets_a_meaning_and_a_remedy(message: str, meaning: str, remedy: str) -> None:
@@ -86,6 +123,24 @@ def test_an_old_python_is_named_with_the_way_out(result: dict[str, Any], what: s
     assert what in meaning
     assert remedy in advice
     assert said == result.get("module_stderr", result["msg"]).splitlines()[-1]
+
+
+@pytest.mark.parametrize("key", ["message", "reason"])
+def test_what_actions_say_in_another_place_is_shown(key: str) -> None:
+    result = {key: "YAML parsing failed: While parsing a flow sequence.", "msg": "Action failed: Unknown error."}
+    if key == "reason":
+        del result["msg"]
+    what, remedy, said = plugin.explain(result)
+    assert (what, said) == ("A YAML file cannot be read.", result[key])
+    assert remedy
+
+
+def test_no_rule_leaves_a_name_open() -> None:
+    """Each group that a text names is one of its pattern, or among what the callback always knows."""
+    known = {"python", "core", "oldest", "switch"}
+    for rule in plugin.RULES:
+        named = {name for text in (rule.meaning, rule.remedy) for _, name, _, _ in Formatter().parse(text) if name}
+        assert named <= known | set(rule.pattern.groupindex), rule.meaning
 
 
 def test_a_crash_shows_its_last_words() -> None:
