@@ -171,7 +171,11 @@ _TABLE: List[Tuple[str, str, str, int]] = [
 ]
 _COMPILED = [(re.compile(pattern), meaning, remedy, weight) for pattern, meaning, remedy, weight in _TABLE]
 _ANY = re.compile("|".join(f"(?:{pattern})" for pattern, *_ in _TABLE))
-_SUMMARY = re.compile(r"^[WE]\d{4} .*torch/distributed/elastic/|ChildFailedError|^={20,}$|^\s*exitcode\s*:")
+# torchrun speaks otherwise up to 2.0 (`ERROR:torch...`), in 2.1 and 2.2 (`[<time>] torch...: [ERROR]`), and since (`E0203 ... torch/...`).
+_SUMMARY = re.compile(
+    r"^(?:[WE]\d{4} .*torch/distributed/elastic/|\[[\d :,-]+\] torch\.distributed\.|(?:WARNING|ERROR):torch\.distributed\.)"
+    r"|ChildFailedError|^={20,}$|^\s*exitcode\s*:"
+)
 _FIRST = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+).*?\bexitcode\s*:\s*(-?\d+[^\n]*)", re.DOTALL)
 _ERROR_LINE = re.compile(r"^\s*(?:\[rank\d+\]:\s*)?(?:[\w.]*(?:Error|Exception)\b|Fatal|FATAL).*")
 

@@ -331,7 +331,13 @@ MISPLACED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["npu-1 is to train, and is not in the group ascend"],
     ),
     "names that the inventory lacks": (
-        {"training_hosts": ["npu-9"], "run_plan_group": ["npu-9"], "ascend_staging_host": "staging-9"},
+        {
+            "training_hosts": ["npu-9"],
+            "run_plan_group": ["npu-9"],
+            "ascend_staging_host": "staging-9",
+            "ascend_staging_model": "/srv/model",
+            "plan_hf_config": "",
+        },
         ["training_hosts names npu-9, which", "ascend_staging_host is staging-9, which the inventory does not know"],
     ),
 }

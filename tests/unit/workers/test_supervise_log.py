@@ -276,13 +276,30 @@ def test_a_killed_rank_points_to_the_memory_of_the_host() -> None:
     assert "dmesg" in explain_exit(1, None, ["  exitcode  : -9 (pid: 17)"], "/w/log").remedy
 
 
-def test_an_end_without_an_error_line_shows_the_last_words_and_whose_they_are() -> None:
+TORCHRUN = {  # its first words about a failed rank, by the version of torch that says them so
+    "2.0": [
+        "WARNING:torch.distributed.elastic.multiprocessing.api:Sending process 21 closing signal SIGTERM",
+        "ERROR:torch.distributed.elastic.multiprocessing.api:failed (exitcode: -6) local_rank: 1 (pid: 22) of binary: python",
+    ],
+    "2.1": [
+        "[2026-02-03 04:05:06,107] torch.distributed.elastic.multiprocessing.api: [WARNING] Sending process 21 closing signal SIGTERM",
+        "[2026-02-03 04:05:06,125] torch.distributed.elastic.multiprocessing.api: [ERROR] failed (exitcode: -6) local_rank: 1",
+    ],
+    "2.4": [
+        "W0203 04:05:06.107000 17 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 21 closing signal SIGTERM",
+        "E0203 04:05:06.125000 17 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: -6) local_rank: 1",
+    ],
+}
+
+
+@pytest.mark.parametrize("version", TORCHRUN)
+def test_an_end_without_an_error_line_shows_the_last_words_and_whose_they_are(version: str) -> None:
     tail = [
         iteration_line(100),
         "terminate called without an active exception",
-        "W0203 04:05:06.107000 17 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 21 closing signal SIGTERM",
-        "E0203 04:05:06.125000 17 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: -6) local_rank: 1",
+        *TORCHRUN[version],
         "Traceback (most recent call last):",
+        '  File "/opt/torch/distributed/launcher/api.py", line 264, in launch_agent',
         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
         "=" * 53,
         "Failures:",
