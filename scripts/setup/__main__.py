@@ -2,7 +2,7 @@
 """Bring this machine to where the lab and the tests can run: `python3 scripts/setup [step...]`.
 
 Steps: packages, venv, chosen, engine (together the default); controller, the packages of a controller of real servers; chosen,
-the environment that the variable ANSIBLE names; rehearsal, the environment of the real MindSpeed-LLM; browser for the tests; and
+the environment that the variable ANSIBLE names; rehearsal, the environment of the real MindSpeed-LLM; tests, what only they need; and
 stop, which ends the engine that setup started.
 """
 
@@ -25,7 +25,7 @@ STEPS = {
     "chosen": environment.prepare_chosen,
     "rehearsal": environment.REHEARSAL.prepare,
     "engine": engine.start,
-    "browser": packages.install_browser,
+    "tests": packages.install_for_tests,
     "stop": engine.stop,
 }
 DEFAULT = ("packages", "venv", "chosen", "engine")

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import engine
@@ -25,8 +26,12 @@ LAB = {
 ENGINE = {"dockerd": "docker.io", "iptables": "iptables"}
 # With it Debian's packages are unpacked with their owners even by somebody who is not root.
 ORDINARY_USER = {"fakeroot": "fakeroot"}
-# What only the tests need: the browser that they open the report's page in.
+# What only the tests need: the browser that they open the report's page in, and an sshd that they start on a port of their own.
 BROWSER = {"chromium": "chromium"}
+SSHD = {"sshd": "openssh-server"}
+SYSTEMD = Path("/run/systemd/system")
+# Debian's way to install a service without starting it.
+NO_START = Path("/usr/sbin/policy-rc.d")
 
 
 def missing(programs: Mapping[str, str]) -> list[str]:
@@ -55,9 +60,28 @@ def install_for_controller() -> None:
     _install([*missing(CONTROLLER), *_python_packages()], "a minute")
 
 
-def install_browser() -> None:
-    """Install the browser that some tests use, where it is missing."""
+def install_for_tests() -> None:
+    """Install what some tests use beyond the lab, where it is missing."""
     _install(missing(BROWSER), "the browser for the tests of the report, about 100 MB to fetch and 400 MB on disk")
+    if missing(SSHD) and SYSTEMD.is_dir():
+        say("no sshd here: tests of transfers skip; it is not installed by itself, since it would run from then on")
+        return
+    with _nothing_started():
+        _install(missing(SSHD), "for tests of transfers; it is not started")
+
+
+@contextmanager
+def _nothing_started() -> Iterator[None]:
+    """Keep packages from starting their services, where the machine has no rule about that of its own."""
+    ours = os.geteuid() == 0 and not NO_START.exists() and bool(missing(SSHD))
+    if ours:
+        NO_START.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+        NO_START.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            NO_START.unlink()
 
 
 def _python_packages() -> list[str]:

@@ -26,7 +26,7 @@ LAB_UP = ("bring the lab up", [PYTHON, "-m", "lab", "up"])
 
 Step = tuple[str, Sequence[str]]
 USUAL: tuple[Step, ...] = (
-    ("set up this machine", [*SETUP, "packages", "venv", "engine", "browser"]),
+    ("set up this machine", [*SETUP, "packages", "venv", "engine", "tests"]),
     ("read the code (ruff, yamllint, mypy, validate-modules, ansible-lint)", ["scripts/lint"]),
     ("unit tests", [*PYTEST, "-n", "2", "--dist", "loadgroup", "-m", "not docker", "tests/unit", "tests/integration"]),
     LAB_UP,
@@ -39,7 +39,7 @@ USUAL: tuple[Step, ...] = (
     ("the real MindSpeed-LLM (skipped without ASCEND_FLEET_UPSTREAM)", [*PYTEST, "tests/rehearsal"]),
 )
 LONG: tuple[Step, ...] = (
-    ("set up this machine", [*SETUP, "packages", "venv", "engine", "browser"]),
+    ("set up this machine", [*SETUP, "packages", "venv", "engine", "tests"]),
     ("set up ansible-core 2.17", ["env", "ANSIBLE=2.17", *SETUP, "chosen"]),
     LAB_UP,
     ("long tests", [*PYTEST, "-m", "long", "tests"]),

@@ -78,7 +78,7 @@ def test_stop_without_a_pid_file_stops_nothing(tmp_path: Path) -> None:
 def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(SETUP), "everything"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    steps = "packages, controller, venv, chosen, rehearsal, engine, browser, stop"
+    steps = "packages, controller, venv, chosen, rehearsal, engine, tests, stop"
     assert f"no step 'everything'; the steps are {steps}" in done.stderr
 
 
@@ -109,6 +109,40 @@ def test_old_package_lists_are_updated_and_the_installation_tried_again(
     monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
     packages.install()
     assert commands == ["install", "update", "install"]
+
+
+@pytest.fixture
+def without_sshd(setup: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The module of Debian's packages on a machine that lacks sshd alone, with places of its own for what it looks at."""
+    packages = setup["packages"]
+    monkeypatch.setattr(packages, "find", lambda program: None if program == "sshd" else f"/bin/{program}")
+    monkeypatch.setattr(packages.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(packages, "_lists_are_empty", lambda: False)
+    monkeypatch.setattr(packages, "SYSTEMD", tmp_path / "systemd")
+    monkeypatch.setattr(packages, "NO_START", tmp_path / "policy-rc.d")
+    return packages
+
+
+def test_the_sshd_of_the_tests_is_installed_and_not_started(
+    without_sshd: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[int] = []
+    monkeypatch.setattr(
+        without_sshd,
+        "run",
+        lambda argv, _: rules.append(subprocess.run([without_sshd.NO_START], check=False).returncode),
+    )
+    without_sshd.install_for_tests()
+    assert rules == [101], "Debian's code for: not allowed to start"
+    assert not without_sshd.NO_START.exists()
+
+
+def test_no_sshd_is_installed_where_it_would_run_from_then_on(
+    without_sshd: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_sshd.SYSTEMD.mkdir()
+    monkeypatch.setattr(without_sshd, "run", lambda argv, _: pytest.fail(f"{argv} was run"))
+    without_sshd.install_for_tests()
 
 
 def test_an_ordinary_user_is_told_what_root_has_to_install(
