@@ -37,7 +37,7 @@ from _layout import (
     rank_targets,
 )
 from _mcore import TRACKER, WEIGHTS, digest
-from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, read_config
+from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, own_dtype, read_config
 from _safetensors import Shards
 from _torch_file import Slot
 from _torch_file import write as write_file
@@ -116,7 +116,7 @@ def target_dtype(dtype: Optional[str], config: Dict[str, Any], shards: Shards) -
     """The asked type, else the model's own: silently writing float16, as upstream does, loses values."""
     if dtype is not None:
         return TORCH_DTYPES[dtype]
-    return config_dtype(config) or shards.entry("model.norm.weight").dtype
+    return own_dtype(config) or shards.entry("model.norm.weight").dtype
 
 
 def rank_bytes(spec: ModelSpec, split: Split, rank: Rank, dtype: torch.dtype) -> int:
