@@ -27,7 +27,8 @@ def read_config(directory: Path) -> Dict[str, Any]:
 
 def model_spec(config: Dict[str, Any]) -> ModelSpec:
     """Return the layout figures; a model whose layout is not proven equal to upstream's is refused by name."""
-    architecture = str((config.get("architectures") or ["(none)"])[0])
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else "(none)"
     family = FAMILIES.get(architecture)
     if family is None:
         known = ", ".join(FAMILIES)

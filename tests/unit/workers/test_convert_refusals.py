@@ -65,6 +65,7 @@ def test_intermediate_size_that_does_not_divide(tmp_path: Path) -> None:
     [
         ({"architectures": ["Qwen2MoeForCausalLM"]}, "Qwen2MoeForCausalLM is not converted natively"),
         ({"architectures": None}, "(none) is not converted natively"),
+        ({"architectures": 5}, "(none) is not converted natively"),
         ({"architectures": ["LlamaForCausalLM"], "attention_bias": True}, "attention_bias=True"),
         ({"architectures": ["LlamaForCausalLM"], "mlp_bias": True}, "mlp_bias=True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
