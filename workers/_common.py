@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import multiprocessing
@@ -160,6 +161,20 @@ def require_space(path: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
+def full_disk_named(place: Path) -> Iterator[None]:
+    """Say of a disk that became full meanwhile where it is: the error of a write names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise WorkerError(
+            f"{place} became full while it was written to: {error.strerror}",
+            "Free some space, or choose another place; what was written is removed.",
+        ) from error
+
+
+@contextlib.contextmanager
 def output_directory(path: Path) -> Iterator[None]:
     """Make ``path`` and remove what a failed run put there, so that a second run starts clean, also after one that was killed."""
     existed = path.exists()
@@ -167,7 +182,8 @@ def output_directory(path: Path) -> Iterator[None]:
     with (path / UNFINISHED).open("a") as mark:
         _lock(mark, path)
         try:
-            yield
+            with full_disk_named(path):
+                yield
             (path / UNFINISHED).unlink()
         except BaseException:
             _clear(path)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, TextIO
 
-from _common import Progress, WorkerError, require_space, run, warn
+from _common import Progress, WorkerError, full_disk_named, require_space, run, warn
 from _documents import Reject, Selection, Template
 from _encode import TRAIN, VALIDATION, Part, Setting, encoded_blocks
 from _indexed import PairWriter, remove_stale_parts
@@ -142,13 +142,14 @@ def build(source: Path, tokenizer: Path, prefix: Path, keys: Sequence[str], opti
     writers = {part: PairWriter(prefix_of(prefix, part)) for part in setting.parts}
     rejects = Rejects(prefix.with_name(f"{prefix.name}_rejects.jsonl"), options.skip_bad)
     try:
-        written = _write(setting, files, form, writers, rejects, options.workers)
-        for part, writer in writers.items():
-            _require_documents(source, part, writer, options)
-            writer.finish()
-        caches = [cache for writer in writers.values() for cache in remove_index_caches(writer.prefix)]
-        paths = [path for writer in writers.values() for path in writer.commit()]
-        kept = rejects.commit()
+        with full_disk_named(prefix.parent):
+            written = _write(setting, files, form, writers, rejects, options.workers)
+            for part, writer in writers.items():
+                _require_documents(source, part, writer, options)
+                writer.finish()
+            caches = [cache for writer in writers.values() for cache in remove_index_caches(writer.prefix)]
+            paths = [path for writer in writers.values() for path in writer.commit()]
+            kept = rejects.commit()
     finally:
         rejects.discard()
         for writer in writers.values():

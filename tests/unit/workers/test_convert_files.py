@@ -121,7 +121,7 @@ def test_failed_write_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: p
         write(path, state, fill)
 
     monkeypatch.setattr(_to_mcore, "write_file", failing)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorkerError, match=f"{tmp_path}/out became full.*No space left"):
         _to_mcore.convert(model, tmp_path / "out", 2, 2)
     assert len(saved) == 3
     assert not (tmp_path / "out").exists()

@@ -303,7 +303,7 @@ def test_full_disk_leaves_no_half_files(
         writer._bin = Full()  # type: ignore[assignment]
 
     monkeypatch.setattr(PairWriter, "__init__", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorkerError, match=f"{tmp_path} became full.*No space left"):
         build(source, tokenizer, tmp_path / "o", ["a", "b"], workers=workers)
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
