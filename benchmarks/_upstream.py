@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "releases" / "2.0.0.yml"
+REHEARSAL = (
+    ROOT / ".venv-rehearsal" / "bin" / "python"
+)  # has upstream's packages; `python3 scripts/setup rehearsal` makes it
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Upstream:
             "HF_HUB_OFFLINE": "1",
             "PATH": os.pathsep.join([str(Path(self.python).parent), os.environ["PATH"]]),
         }
+
+
+def default_python() -> str:
+    """Return the interpreter that runs upstream's scripts where none is named."""
+    return str(REHEARSAL) if REHEARSAL.exists() else sys.executable
 
 
 def check_out(clones: Path, target: Path, python: str) -> Upstream:

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/convert.py`, too
 
 from benchmarks._measure import Measured, machine, measure  # noqa: E402 - the path has to be set first
-from benchmarks._upstream import ROOT, Upstream, check_out  # noqa: E402
+from benchmarks._upstream import ROOT, Upstream, check_out, default_python  # noqa: E402
 
 CONFIG = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -143,7 +143,7 @@ def best(rounds: int, run: Callable[[Path], Measured], out: Path) -> Measured:
 def main() -> None:
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     top.add_argument("--upstream", type=Path, metavar="DIR", help="clones of the three repositories")
-    top.add_argument("--upstream-python", default=sys.executable, metavar="PYTHON")
+    top.add_argument("--upstream-python", default=default_python(), metavar="PYTHON", help="has upstream's packages")
     top.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="worker counts of the native engine")
     top.add_argument("--rounds", type=int, default=2, help="runs of each, of which the fastest counts")
     options = top.parse_args()

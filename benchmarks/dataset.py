@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/dataset.py`, too
 
 from benchmarks._measure import Measured, machine, measure  # noqa: E402 - the path has to be set first
-from benchmarks._upstream import ROOT, check_out  # noqa: E402
+from benchmarks._upstream import ROOT, check_out, default_python  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "data" / "golden"
 KEYS = ("instruction", "output")
@@ -93,7 +93,7 @@ def main() -> None:
     top.add_argument("--large", type=int, default=0, metavar="MIB", help="also an input of so many MiB")
     top.add_argument("--workers", type=int, default=2)
     top.add_argument("--upstream", type=Path, metavar="DIR", help="clones of the three repositories")
-    top.add_argument("--upstream-python", default=sys.executable, metavar="PYTHON")
+    top.add_argument("--upstream-python", default=default_python(), metavar="PYTHON", help="has upstream's packages")
     options = top.parse_args()
     with tempfile.TemporaryDirectory(prefix="dataset-benchmark-") as name:
         scratch = Path(name)

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
 import traceback
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import Value
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, TextIO
 
 
 class WorkerError(Exception):
@@ -107,12 +112,39 @@ def require_directory(path: Path, what: str) -> Path:
     return path
 
 
+# In an output directory while it is written to, and locked: left by a run that was killed, it says that nothing there is whole.
+UNFINISHED = ".unfinished"
+
+
 def require_empty_output(path: Path) -> None:
-    """Refuse an output directory that already holds something: an old result is never overwritten."""
+    """Refuse an output directory that already holds something: an old result is never overwritten. What a killed run left is
+    cleared away."""
     if path.exists() and not path.is_dir():
         raise WorkerError(f"output {path} exists and is not a directory", "Give a directory that does not exist yet.")
+    if (path / UNFINISHED).is_file():
+        with (path / UNFINISHED).open("a") as mark:
+            _lock(mark, path)
+            _clear(path)
     if path.is_dir() and any(path.iterdir()):
         raise WorkerError(f"output {path} is not empty", "Give a new directory, or remove what an earlier run left.")
+
+
+def _lock(mark: TextIO, path: Path) -> None:
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkerError(
+            f"output {path} is being written to by another run", "Wait for it, or give another directory."
+        ) from None
+
+
+def _clear(path: Path) -> None:
+    """Empty a directory; the mark goes last, so that a run that is killed here leaves it."""
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == UNFINISHED):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(str(entry), ignore_errors=True)
+        else:
+            entry.unlink()
 
 
 def require_space(path: Path, needed: int) -> None:
@@ -129,21 +161,48 @@ def require_space(path: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def removed_on_failure(path: Path) -> Iterator[None]:
-    """Remove what a failed run put below ``path``, so that a second run starts clean."""
-    existed = path.exists()
+def full_disk_named(place: Path) -> Iterator[None]:
+    """Say of a disk that became full meanwhile where it is: the error of a write names no file."""
     try:
         yield
-    except BaseException:
-        if path.is_dir():
-            for entry in path.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(str(entry), ignore_errors=True)
-                else:
-                    entry.unlink()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise WorkerError(
+            f"{place} became full while it was written to: {error.strerror}",
+            "Free some space, or choose another place; what was written is removed.",
+        ) from error
+
+
+@contextlib.contextmanager
+def output_directory(path: Path) -> Iterator[None]:
+    """Make ``path`` and remove what a failed run put there, so that a second run starts clean, also after one that was killed."""
+    existed = path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / UNFINISHED).open("a") as mark:
+        _lock(mark, path)
+        try:
+            with full_disk_named(path):
+                yield
+            (path / UNFINISHED).unlink()
+        except BaseException:
+            _clear(path)
             if not existed:
                 path.rmdir()
-        raise
+            raise
+
+
+def end_with_parent(parent: int) -> None:
+    """First act of a worker process: end when ``parent`` does, even if that is killed. It would wait for work for ever."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def forked_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes that inherit what is in memory here instead of receiving a copy."""
+    context = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),))
 
 
 POINTER = b"version https://git-lfs"  # the start of what git leaves in place of a large file

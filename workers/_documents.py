@@ -132,7 +132,9 @@ def _record(raw: Any) -> Any:
     except UnicodeDecodeError as error:
         raise _BadRecord(f" is not UTF-8: {error}", "Convert the file to UTF-8.") from None
     except json.JSONDecodeError as error:
-        raise _BadRecord(f" is not JSON: {error}", "Repair or remove this line.") from None
+        raise _BadRecord(
+            f" is not JSON: {error}", "Write each record on one line, or all as one array in a .json."
+        ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
         raise _BadRecord(f" cannot be read: {error}", "Repair or remove this line.") from None
 

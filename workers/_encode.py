@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from typing import Deque, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
-from _common import WorkerError
+from _common import WorkerError, forked_pool
 from _documents import Documents, Reject, Selection, documents_of
 from _records import Block
 from _tokenizer import Tokenizer
@@ -47,19 +46,30 @@ class Setting:
 
 @dataclass(frozen=True)
 class Encoded:
-    """``read`` counts bytes of the input, ``records`` those that were good."""
+    """``read`` counts bytes of the input, ``records`` those that were good, ``uneven`` by part those with text for some keys only."""
 
     read: int
     records: int
     columns: Dict[Part, Column]
     rejects: List[Reject]
+    uneven: Dict[str, int]
 
 
 def encode_block(setting: Setting, block: Block) -> Encoded:
     """Tokenize one block."""
     documents = documents_of(block, setting.selection)
-    columns = {part: _encode(setting, _of_part(documents, part)) for part in setting.parts}
-    return Encoded(block.read, len(documents.validation), columns, documents.rejects)
+    texts = {part: _of_part(documents, part) for part in setting.parts}
+    columns = {part: _encode(setting, ours) for part, ours in texts.items()}
+    return Encoded(block.read, len(documents.validation), columns, documents.rejects, _uneven(texts))
+
+
+def _uneven(texts: Dict[Part, List[str]]) -> Dict[str, int]:
+    """How many records of each part have text for some keys and none for others."""
+    counts = {}
+    for name in {part[0] for part in texts}:
+        rows = zip(*(ours for part, ours in texts.items() if part[0] == name))
+        counts[name] = sum(1 for row in rows if "" in row and any(row))
+    return counts
 
 
 def _of_part(documents: Documents, part: Part) -> List[str]:
@@ -99,7 +109,7 @@ def encoded_blocks(setting: Setting, blocks: Iterator[Block], workers: int) -> I
     global _SETTING  # forked processes inherit the tokenizer instead of loading it again
     _SETTING = setting
     waiting: Deque[Future[Encoded]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+    with forked_pool(workers) as pool:
         try:
             for block in islice(blocks, 3 * workers):
                 waiting.append(pool.submit(_encode_in_child, block))

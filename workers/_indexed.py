@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 import struct
@@ -17,6 +19,14 @@ INT32_CODE = 4
 CHUNK = 1 << 20
 
 
+def remove_stale_parts(path: Path) -> None:
+    """Remove the temporary files of ``path`` whose process is gone: it was killed, and they may be large."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = part.name[len(path.name) + 2 :].partition(".")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            part.unlink()
+
+
 class PairWriter:
     """Writes ``<prefix>.bin`` and ``<prefix>.idx`` under temporary names; ``commit`` makes both appear."""
 
@@ -24,6 +34,7 @@ class PairWriter:
         self.prefix = prefix
         self.documents = 0
         self.tokens = 0
+        remove_stale_parts(prefix)
         self._bin = self._part("bin").open("wb")
         self._lengths = self._part("lengths").open("w+b")
 
@@ -77,8 +88,9 @@ class PairWriter:
 
     def discard(self) -> None:
         """Remove what is not committed."""
-        self._bin.close()
-        self._lengths.close()
+        for stream in (self._bin, self._lengths):
+            with contextlib.suppress(OSError):  # what it holds back may not fit on the disk, and is of no use
+                stream.close()
         for kind in ("bin", "lengths", "idx"):
             if self._part(kind).exists():
                 self._part(kind).unlink()

@@ -13,6 +13,7 @@ from _layout import ModelSpec, Split
 
 FAMILIES = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
 TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 SHORT_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 OTHER_ENGINE = "Use the upstream engine for this model."
 
@@ -26,7 +27,8 @@ def read_config(directory: Path) -> Dict[str, Any]:
 
 def model_spec(config: Dict[str, Any]) -> ModelSpec:
     """Return the layout figures; a model whose layout is not proven equal to upstream's is refused by name."""
-    architecture = str((config.get("architectures") or ["(none)"])[0])
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else "(none)"
     family = FAMILIES.get(architecture)
     if family is None:
         known = ", ".join(FAMILIES)
@@ -97,7 +99,28 @@ def _check_heads(spec: ModelSpec, config: Dict[str, Any]) -> None:
 
 def config_dtype(config: Dict[str, Any]) -> Optional[torch.dtype]:
     """The 16-bit type upstream's loader casts to first, or None: it leaves every other type as float32."""
-    return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(str(config.get("torch_dtype")))
+    return HALVES.get(str(config.get("torch_dtype")))
+
+
+def own_dtype(config: Dict[str, Any]) -> Optional[torch.dtype]:
+    """The 16-bit type of the model, or None. From transformers 4.56 on it is written as ``dtype``, which upstream does not read."""
+    return config_dtype(config) or HALVES.get(str(config.get("dtype")))
+
+
+def _rope(config: Dict[str, Any]) -> Dict[str, Any]:
+    """``rope_theta`` and the scaling; transformers 5 writes both as ``rope_parameters``."""
+    both = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or both
+    for name, value in (("rope_parameters", both), ("rope_scaling", scaling)):
+        if not isinstance(value, dict):
+            raise WorkerError(f"config.json has {name}={value!r}, not an object", "Use the model's own config.json.")
+    base = config.get("rope_theta")
+    base = both.get("rope_theta", 10000) if base is None else base
+    if not isinstance(base, (int, float)) or isinstance(base, bool) or not base > 0:
+        raise WorkerError(
+            f"config.json has rope_theta={base!r}, not a positive number", "Use the model's own config.json."
+        )
+    return {"rope_theta": base, **_rope_scaling(scaling)}
 
 
 def checkpoint_args(
@@ -105,11 +128,13 @@ def checkpoint_args(
 ) -> Namespace:
     """The ``args`` of a checkpoint: what Megatron compares on load, what its converter needs to read the file back,
     and the model's true rotary base (upstream records 10000 whatever the model has)."""
+    rope = _rope(config)
     return Namespace(
         **_shape_args(config, spec),
+        rotary_base=rope.pop("rope_theta"),
         **_kind_args(spec),
         **_split_args(split),
-        **_rope_scaling(config),
+        **rope,
         padded_vocab_size=split.padded_vocab,
         make_vocab_size_divisible_by=divisible_by,
         params_dtype=dtype,
@@ -136,7 +161,6 @@ def _shape_args(config: Dict[str, Any], spec: ModelSpec) -> Dict[str, Any]:
         "vocab_size": spec.vocab,
         "seq_length": positions,
         "max_position_embeddings": positions,
-        "rotary_base": config.get("rope_theta", 10000),
         "rotary_percent": 1.0,
         "norm_epsilon": config.get("rms_norm_eps", 1e-6),
     }
@@ -185,15 +209,10 @@ def _split_args(split: Split) -> Dict[str, Any]:
     }
 
 
-def _rope_scaling(config: Dict[str, Any]) -> Dict[str, Any]:
-    scaling = config.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise WorkerError(
-            f"config.json has rope_scaling={scaling!r}, not an object", "Use the model's own config.json."
-        )
+def _rope_scaling(scaling: Dict[str, Any]) -> Dict[str, Any]:
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind != "llama3":
-        return {"rope_scaling_type": kind}
+        return {"rope_scaling_type": None if kind == "default" else kind}
     recorded: Dict[str, Any] = {"rope_scaling_type": "llama3"}
     for key in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"):
         value = scaling.get(key)

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import mmap
 import os
 import zlib
 from dataclasses import dataclass
@@ -247,12 +248,14 @@ def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
     first = 1
     try:
         if form == "parquet":
-            source = parquet.ParquetFile(str(path))
+            source = parquet.ParquetFile(str(path), buffer_size=BLOCK_BYTES)  # else it reads a whole row group
             names, total = source.schema_arrow.names, source.metadata.num_rows
             batches = source.iter_batches(batch_size=BLOCK_RECORDS, columns=[key for key in keys if key in names])
         else:
-            source = _arrow(path, pyarrow, ipc)
-            names, total, batches = source.schema.names, 0, _batches(source)
+            mapped = _mapped(path)
+            opened = ipc.open_file if mapped[: len(ARROW_FILE)] == ARROW_FILE else ipc.open_stream
+            source = opened(pyarrow.BufferReader(pyarrow.py_buffer(mapped)))
+            names, total, batches = source.schema.names, 0, _batches(source, mapped)
         missing = [key for key in keys if key not in names]
         if missing:
             raise WorkerError(f"{path} has no column {missing[0]} (it has {', '.join(names)})", "Name columns it has.")
@@ -273,16 +276,15 @@ def _columnar(path: Path, form: str, keys: Sequence[str]) -> Iterator[Block]:
         ) from None
 
 
-def _arrow(path: Path, pyarrow: Any, ipc: Any) -> Any:
-    """A reader of either form that Arrow has: a stream, or a file (which is also Feather)."""
+def _mapped(path: Path) -> mmap.mmap:
     with path.open("rb") as raw:
-        is_file = raw.read(len(ARROW_FILE)) == ARROW_FILE
-    return (ipc.open_file if is_file else ipc.open_stream)(pyarrow.memory_map(str(path)))
+        return mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ)
 
 
-def _batches(source: Any) -> Iterator[Any]:
-    """Slices of the reader's batches: whoever writes a file may put all of a table into one."""
+def _batches(source: Any, mapped: mmap.mmap) -> Iterator[Any]:
+    """Slices of the reader's batches: whoever writes a file may put all of a table into one. Pages that were read are given back."""
     whole = map(source.get_batch, range(source.num_record_batches)) if hasattr(source, "get_batch") else source
     for batch in whole:
         for at in range(0, batch.num_rows, BLOCK_RECORDS):
             yield batch.slice(at, BLOCK_RECORDS)
+            mapped.madvise(mmap.MADV_DONTNEED)

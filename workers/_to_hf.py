@@ -12,7 +12,7 @@ from _check_model import check_tensors
 from _common import (
     Progress,
     WorkerError,
-    removed_on_failure,
+    output_directory,
     require_directory,
     require_empty_output,
     require_space,
@@ -163,8 +163,7 @@ def convert(mcore: Path, reference: Path, out: Path) -> Dict[str, Any]:
         warnings.append("the output layer differs from the tied embedding: only the embedding is exported")
     for warning in warnings:
         warn(warning)
-    with removed_on_failure(out):
-        out.mkdir(parents=True, exist_ok=True)
+    with output_directory(out):
         files = _write_shards(checkpoint, shards, out, warnings)
         _copy_rest(reference, out)
         sync_directory(out)

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from argparse import Namespace
 from collections import OrderedDict
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,8 @@ from _check_model import check_tensors, unfinite, untied
 from _common import (
     Progress,
     WorkerError,
-    removed_on_failure,
+    forked_pool,
+    output_directory,
     require_directory,
     require_empty_output,
     require_space,
@@ -37,7 +36,7 @@ from _layout import (
     rank_targets,
 )
 from _mcore import TRACKER, WEIGHTS, digest
-from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, read_config
+from _model_config import SHORT_NAMES, TORCH_DTYPES, checkpoint_args, config_dtype, model_spec, own_dtype, read_config
 from _safetensors import Shards
 from _torch_file import Slot
 from _torch_file import write as write_file
@@ -93,8 +92,8 @@ def convert(
     args = checkpoint_args(config, spec, split, target, divisible_by)
     iteration, text = ("release", "release") if tracker == "release" else ("iter_0000001", "1")
     job = Job(shards, spec, split, target, through, args, out / iteration, digests, Progress(size, "bytes"))
-    with removed_on_failure(out):
-        job.iteration.mkdir(parents=True)
+    with output_directory(out):
+        job.iteration.mkdir()
         written = _write_all(job, chosen, workers)
         _write_tracker(out, text)
     return _describe(job, out, written, text, warnings)
@@ -116,7 +115,7 @@ def target_dtype(dtype: Optional[str], config: Dict[str, Any], shards: Shards) -
     """The asked type, else the model's own: silently writing float16, as upstream does, loses values."""
     if dtype is not None:
         return TORCH_DTYPES[dtype]
-    return config_dtype(config) or shards.entry("model.norm.weight").dtype
+    return own_dtype(config) or shards.entry("model.norm.weight").dtype
 
 
 def rank_bytes(spec: ModelSpec, split: Split, rank: Rank, dtype: torch.dtype) -> int:
@@ -219,8 +218,7 @@ def _write_all(job: Job, ranks: Sequence[Rank], workers: int) -> Dict[str, Dict[
         return dict(write_rank(job, rank) for rank in ranks)
     global _JOB  # forked processes inherit the job instead of receiving a copy of every map
     _JOB = job
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(workers, len(ranks)), mp_context=context) as pool:
+    with forked_pool(min(workers, len(ranks))) as pool:
         try:
             return dict(pool.map(_write_in_child, ranks))
         except BrokenProcessPool:

@@ -10,6 +10,7 @@ Writes <P>_<key>_document.{bin,idx} for every key. Documents are streamed; memor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -18,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, TextIO
 
-from _common import Progress, WorkerError, require_space, run, warn
+from _common import Progress, WorkerError, full_disk_named, require_space, run, warn
 from _documents import Reject, Selection, Template
 from _encode import TRAIN, VALIDATION, Part, Setting, encoded_blocks
-from _indexed import PairWriter
+from _indexed import PairWriter, remove_stale_parts
 from _records import find_inputs, read_blocks
 from _tokenizer import Tokenizer
 from _verify_dataset import compare_pairs
@@ -47,6 +48,7 @@ class Rejects:
         self.path = path
         self.limit = limit
         self.count = 0
+        remove_stale_parts(path)
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._stream: Optional[TextIO] = None
 
@@ -78,7 +80,8 @@ class Rejects:
 
     def discard(self) -> None:
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # a full disk
+                self._stream.close()
         if self._part.exists():
             self._part.unlink()
 
@@ -89,6 +92,7 @@ class Written:
 
     records: int
     empty: Dict[Part, int]
+    uneven: Dict[str, int]
 
 
 def prefix_of(prefix: Path, part: Part) -> Path:
@@ -138,18 +142,21 @@ def build(source: Path, tokenizer: Path, prefix: Path, keys: Sequence[str], opti
     writers = {part: PairWriter(prefix_of(prefix, part)) for part in setting.parts}
     rejects = Rejects(prefix.with_name(f"{prefix.name}_rejects.jsonl"), options.skip_bad)
     try:
-        written = _write(setting, files, form, writers, rejects, options.workers)
-        for part, writer in writers.items():
-            _require_documents(source, part, writer, options)
-            writer.finish()
-        caches = [cache for writer in writers.values() for cache in remove_index_caches(writer.prefix)]
-        paths = [path for writer in writers.values() for path in writer.commit()]
-        kept = rejects.commit()
+        with full_disk_named(prefix.parent):
+            written = _write(setting, files, form, writers, rejects, options.workers)
+            for part, writer in writers.items():
+                _require_documents(source, part, writer, options)
+                writer.finish()
+            caches = [cache for writer in writers.values() for cache in remove_index_caches(writer.prefix)]
+            paths = [path for writer in writers.values() for path in writer.commit()]
+            kept = rejects.commit()
     finally:
         rejects.discard()
         for writer in writers.values():
             writer.discard()
     result = _describe(setting, writers, written)
+    for one in result["keys"].values():
+        one["skipped"] = rejects.count  # a bad record is left out for every key
     result["files"] = {path.name: {"bytes": path.stat().st_size} for path in paths}
     result.update(inputs=len(files), format=form, removed_caches=caches)
     result.update(rejected=rejects.count, rejects_file=str(kept) if kept else None)
@@ -171,13 +178,15 @@ def _write(
     setting: Setting, files: List[Path], form: str, writers: Dict[Part, PairWriter], rejects: Rejects, workers: int
 ) -> Written:
     progress = Progress(sum(path.stat().st_size for path in files), "bytes")
-    written = Written(0, dict.fromkeys(setting.parts, 0))
+    written = Written(0, dict.fromkeys(setting.parts, 0), {name: 0 for name, _ in setting.parts})
     for block in encoded_blocks(setting, read_blocks(files, form, setting.selection.fields), workers):
         written.records += block.records
         rejects.add(block.rejects)
         for part, column in block.columns.items():
             writers[part].add(column.tokens, column.lengths)
             written.empty[part] += column.empty
+        for name, count in block.uneven.items():
+            written.uneven[name] += count
         progress.advance(block.read)
     return written
 
@@ -194,7 +203,7 @@ def remove_index_caches(prefix: Path) -> List[str]:
 
 
 def _describe(setting: Setting, writers: Dict[Part, PairWriter], written: Written) -> Dict[str, Any]:
-    warnings = _out_of_step(writers)
+    warnings = _out_of_step(writers, written.uneven)
     for warning in warnings:
         warn(warning)
     described = {
@@ -218,13 +227,16 @@ def _describe(setting: Setting, writers: Dict[Part, PairWriter], written: Writte
     }
 
 
-def _out_of_step(writers: Dict[Part, PairWriter]) -> List[str]:
+def _out_of_step(writers: Dict[Part, PairWriter], uneven: Dict[str, int]) -> List[str]:
+    """The same number of documents for each key does not say that they go together: records may lack one or the other."""
     warnings = []
-    for name in sorted({part[0] for part in writers}):
-        counts = {key: writer.documents for (part, key), writer in writers.items() if part == name}
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{key} {count}" for key, count in counts.items())
-            warnings.append(f"empty texts are skipped for each key alone, so the keys are out of step: {listed}")
+    for name, records in uneven.items():
+        if records:
+            listed = ", ".join(f"{key} {writer.documents}" for (part, key), writer in writers.items() if part == name)
+            where = f"{records} records{' for ' + name if name else ''}"
+            warnings.append(
+                f"empty texts are skipped for each key alone, so the keys are out of step: {listed} ({where} have some keys empty)"
+            )
     return warnings
 
 

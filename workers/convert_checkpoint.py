@@ -4,9 +4,11 @@
     python convert_checkpoint.py hf2mcore --hf DIR --out DIR --tp N --pp N [--layers-per-stage 1,3] [--dtype bf16] [--json]
     python convert_checkpoint.py mcore2hf --mcore DIR --reference-hf DIR --out DIR [--json]
     python convert_checkpoint.py verify --hf DIR --mcore DIR --tp N --pp N [--layers-per-stage 1,3] [--dtype bf16] [--json]
+    python convert_checkpoint.py verify --hf DIR [--device auto|cpu|npu|meta] [--json]
     python convert_checkpoint.py inspect DIR [--json]
 
-Needs torch, nothing of Megatron or MindSpeed and no NPU. Tensors are bit-identical to upstream's converter.
+Needs torch, nothing of Megatron or MindSpeed and no NPU; ``verify`` without a checkpoint loads the model through transformers, as
+``verify_model.py`` does. Tensors are bit-identical to upstream's converter.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import _to_hf
 import _to_mcore
+import verify_model
 from _common import WorkerError, run
 from _inspect import inspect
 from _verify_mcore import verify
@@ -40,13 +43,13 @@ def _numbers(text: str) -> List[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,3") from None
 
 
-def _add_shape(command: argparse.ArgumentParser) -> None:
+def _add_shape(command: argparse.ArgumentParser, required: bool) -> None:
     """The options that say which model is laid out how."""
     command.add_argument(
         "--hf", type=Path, required=True, metavar="DIR", help="model directory with safetensors shards"
     )
-    command.add_argument("--tp", type=int, required=True, help="tensor parallel size")
-    command.add_argument("--pp", type=int, required=True, help="pipeline parallel size")
+    command.add_argument("--tp", type=int, required=required, help="tensor parallel size")
+    command.add_argument("--pp", type=int, required=required, help="pipeline parallel size")
     command.add_argument("--layers-per-stage", type=_numbers, metavar="1,3", help="uneven pipeline stages")
     command.add_argument("--dtype", choices=["bf16", "fp16", "fp32"], help="default: the model's own type")
     command.add_argument(
@@ -59,12 +62,18 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     forth = commands.add_parser("hf2mcore", help="Hugging Face to Megatron-core")
     forth.add_argument("--out", type=Path, required=True, metavar="DIR", help="must not exist or be empty")
-    compare = commands.add_parser("verify", help="compare a Megatron-core checkpoint with its source, tensor by tensor")
+    compare = commands.add_parser(
+        "verify",
+        help="compare a Megatron-core checkpoint with its source, tensor by tensor; without one, load the model",
+    )
+    compare.add_argument("--mcore", type=Path, metavar="DIR", help="checkpoint directory with its tracker")
     compare.add_argument(
-        "--mcore", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tracker"
+        "--device",
+        choices=["auto", "cpu", "npu", "meta"],
+        help="where a model is loaded; default: an NPU if there is one",
     )
     for command in (forth, compare):
-        _add_shape(command)
+        _add_shape(command, required=command is forth)
     forth.add_argument("--ranks", type=_ranks, metavar="0_0,1_0", help="write only these tp_pp ranks")
     forth.add_argument(
         "--tracker", choices=["release", "iteration"], default="release", help="release starts at iteration 0"
@@ -96,13 +105,15 @@ def _work(options: argparse.Namespace) -> Dict[str, Any]:
         return inspect(options.directory, not options.no_digests)
     if options.command == "mcore2hf":
         return _to_hf.convert(options.mcore, options.reference_hf, options.out)
-    shape = (options.hf, options.mcore if options.command == "verify" else options.out, options.tp, options.pp)
     if options.command == "verify":
-        return verify(*shape, options.layers_per_stage, options.dtype, options.vocab_divisible_by)
+        return _verify(options)
     if options.workers < 1:
         raise WorkerError(f"--workers {options.workers} is not positive", "Give 1 or more.")
     return _to_mcore.convert(
-        *shape,
+        options.hf,
+        options.out,
+        options.tp,
+        options.pp,
         layers_per_stage=options.layers_per_stage,
         dtype=options.dtype,
         ranks=options.ranks,
@@ -113,7 +124,26 @@ def _work(options: argparse.Namespace) -> Dict[str, Any]:
     )
 
 
+def _verify(options: argparse.Namespace) -> Dict[str, Any]:
+    if options.mcore is None:
+        return verify_model.verify(_loading(options))
+    if options.tp is None or options.pp is None or options.device is not None:
+        raise WorkerError(
+            "a checkpoint is compared at its --tp and --pp, on the CPU",
+            "Give both and no --device, or leave out --mcore to load the model.",
+        )
+    shape = (options.hf, options.mcore, options.tp, options.pp)
+    return verify(*shape, options.layers_per_stage, options.dtype, options.vocab_divisible_by)
+
+
+def _loading(options: argparse.Namespace) -> argparse.Namespace:
+    line = ["--model", str(options.hf), "--device", options.device or "auto"]
+    return verify_model.parser().parse_args(line)
+
+
 def _show(result: Dict[str, Any]) -> str:
+    if "structure" in result:
+        return verify_model.show(result)
     lines = [f"{key}: {value}" for key, value in result.items() if key != "files"]
     for name, one in result.get("files", {}).items():
         tensors = one.get("tensors")

@@ -127,14 +127,15 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _show(result: Dict[str, Any]) -> str:
+def show(result: Dict[str, Any]) -> str:
+    """The result for people."""
     facts = [f"{key}: {value}" for key, value in result.items() if key != "structure"]
     return "\n".join([*result["structure"], *facts])
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     options = parser().parse_args(arguments)
-    return run(lambda: verify(options), options.json, _show)
+    return run(lambda: verify(options), options.json, show)
 
 
 if __name__ == "__main__":

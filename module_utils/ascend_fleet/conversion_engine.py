@@ -53,9 +53,14 @@ def read_model_config(host: Host, directory: str) -> Dict[str, Any]:
     return config
 
 
+def _architecture(config: Mapping[str, Any]) -> str:
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else "(none)"
+
+
 def native_objection(config: Mapping[str, Any]) -> str:
     """Return why this model is not done natively, or nothing."""
-    architecture = str((config.get("architectures") or ["(none)"])[0])
+    architecture = _architecture(config)
     if architecture not in NATIVE:
         return f"architecture {architecture} is not among {', '.join(NATIVE)}"
     for key in VARIANTS:
@@ -67,7 +72,7 @@ def native_objection(config: Mapping[str, Any]) -> str:
 
 def family(config: Mapping[str, Any]) -> str:
     """Return the model type that an architecture stands for; empty where it is not native."""
-    return NATIVE.get(str((config.get("architectures") or ["(none)"])[0]), "")
+    return NATIVE.get(_architecture(config), "")
 
 
 def choose_engine(host: Host, params: Mapping[str, Any], config: Mapping[str, Any], objection: str = "") -> Engine:

@@ -60,7 +60,7 @@ class Traffic:
 def traffic(config: Mapping[str, Any], weights: Receipt, dtype: str) -> Traffic:
     """Estimate the messages from the model's sizes and the bytes of its shards."""
     stored = sum(entry.size for path, entry in weights.outputs.files.items() if path.endswith(".safetensors"))
-    values = stored // STORED_BYTES.get(str(config.get("torch_dtype")), 2)
+    values = stored // STORED_BYTES.get(str(config.get("torch_dtype") or config.get("dtype")), 2)
     embedding = int(config["vocab_size"]) * int(config["hidden_size"])
     layers = max(1, int(config["num_hidden_layers"]))
     tables = embedding if config.get("tie_word_embeddings") else 2 * embedding

@@ -7,9 +7,12 @@ import argparse
 import enum
 import multiprocessing
 import os
+import signal
 import sys
+import time
 import types
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import _torch_file
 import _verify_mcore
 import pytest
 import torch
-from _common import WorkerError
+from _common import WorkerError, forked_pool, output_directory
 from _inspect import inspect
 
 from .tiny import make_model
@@ -118,23 +121,83 @@ def test_failed_write_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: p
         write(path, state, fill)
 
     monkeypatch.setattr(_to_mcore, "write_file", failing)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorkerError, match=f"{tmp_path}/out became full.*No space left"):
         _to_mcore.convert(model, tmp_path / "out", 2, 2)
     assert len(saved) == 3
     assert not (tmp_path / "out").exists()
 
 
-def test_killed_run_leaves_no_checkpoint(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that dies without cleaning up leaves no tracker, so nothing takes the rest for a checkpoint."""
-    monkeypatch.setattr(_to_mcore, "_write_tracker", lambda *_: os._exit(9))
-    child = multiprocessing.get_context("fork").Process(target=_to_mcore.convert, args=(model, tmp_path / "out", 1, 2))
+def killed(work: Callable[..., Any], *arguments: Any) -> None:
+    """Run ``work`` in a process that is killed while it works."""
+    child = multiprocessing.get_context("fork").Process(target=work, args=arguments)
     child.start()
     child.join(60)
-    monkeypatch.undo()
-    assert child.exitcode == 9
-    assert "latest_checkpointed_iteration.txt" not in names(tmp_path / "out")
+    assert child.exitcode == -signal.SIGKILL
+
+
+def kill(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_run_leaves_no_checkpoint(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies without cleaning up leaves no tracker, so nothing takes the rest for a checkpoint. The next run clears
+    it away."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(_to_mcore, "_write_tracker", kill)
+        killed(_to_mcore.convert, model, out, 1, 2)
+    assert "latest_checkpointed_iteration.txt" not in names(out)
+    assert len(names(out)) > 2
+    (out / "release" / "left").write_text("over")
+    _to_mcore.convert(model, out, 1, 2)
+    _to_mcore.convert(model, tmp_path / "wanted", 1, 2)
+    assert names(out) == names(tmp_path / "wanted")
     with pytest.raises(WorkerError, match="is not empty"):
-        _to_mcore.convert(model, tmp_path / "out", 1, 2)
+        _to_mcore.convert(model, out, 1, 2)
+
+
+def test_killed_export_is_made_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _to_mcore.convert(model, tmp_path / "mcore", 1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(_to_hf, "_copy_rest", kill)
+        killed(_to_hf.convert, tmp_path / "mcore", model, tmp_path / "out")
+    assert "config.json" not in names(tmp_path / "out")
+    _to_hf.convert(tmp_path / "mcore", model, tmp_path / "out")
+    assert names(tmp_path / "out") == names(model)
+
+
+def test_output_of_a_run_that_goes_on_is_left_alone(model: Path, tmp_path: Path) -> None:
+    with output_directory(tmp_path / "out"):
+        (tmp_path / "out" / "theirs").write_text("half")
+        with pytest.raises(WorkerError, match="being written to by another run"):
+            _to_mcore.convert(model, tmp_path / "out", 1, 1)
+        with pytest.raises(WorkerError, match="being written to by another run"), output_directory(tmp_path / "out"):
+            raise AssertionError
+        assert (tmp_path / "out" / "theirs").read_text() == "half"
+    assert names(tmp_path / "out") == {"theirs"}
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    """Else they would wait for work for ever."""
+    ids = tmp_path / "ids"
+
+    def run() -> None:
+        with forked_pool(2) as pool:
+            ids.write_text(" ".join(str(pool.submit(os.getpid).result()) for _ in range(2)))
+            kill()
+
+    killed(run)
+    deadline = time.monotonic() + 20
+    while any(_runs(int(pid)) for pid in ids.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_runs(int(pid)) for pid in ids.read_text().split())
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_child_that_dies_is_an_error(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import _to_hf
 import _to_mcore
 import torch
 from _layout import Split, hf_shapes, rank_targets
+from _mcore import load_rank
 from _model_config import model_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -159,3 +160,15 @@ def test_values_pass_through_the_models_own_type(dtype: str, stored: torch.dtype
     wanted = tensors["model.norm.weight"].float().to(torch.bfloat16).to(target)
     assert torch.equal(state["model"]["decoder.final_layernorm.weight"], wanted)
     assert state["args"].params_dtype == target
+
+
+def test_configuration_of_newer_transformers(tmp_path: Path) -> None:
+    """From 4.56 on the type is written as dtype, from 5 on the rotary base among the rope_parameters."""
+    rope = {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    rope["original_max_position_embeddings"] = 8192
+    newer = config(torch_dtype=None, dtype="bfloat16", rope_theta=None, rope_parameters=rope)
+    model = write_model(tmp_path / "hf", newer, weights(newer, torch.float32))
+    result = _to_mcore.convert(model, tmp_path / "out", 1, 1)
+    assert (result["dtype"], result["rotary_base"]) == ("bf16", 5e5)
+    recorded = vars(load_rank(tmp_path / "out" / "release" / "mp_rank_00" / "model_optim_rng.pt")["args"])
+    assert (recorded["rope_scaling_type"], recorded["rope_scaling_factor"]) == ("llama3", 8.0)

@@ -65,6 +65,7 @@ def test_intermediate_size_that_does_not_divide(tmp_path: Path) -> None:
     [
         ({"architectures": ["Qwen2MoeForCausalLM"]}, "Qwen2MoeForCausalLM is not converted natively"),
         ({"architectures": None}, "(none) is not converted natively"),
+        ({"architectures": 5}, "(none) is not converted natively"),
         ({"architectures": ["LlamaForCausalLM"], "attention_bias": True}, "attention_bias=True"),
         ({"architectures": ["LlamaForCausalLM"], "mlp_bias": True}, "mlp_bias=True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
@@ -73,6 +74,8 @@ def test_intermediate_size_that_does_not_divide(tmp_path: Path) -> None:
         ({"num_hidden_layers": "four"}, "num_hidden_layers='four'"),
         ({"num_key_value_heads": 3}, "do not divide"),
         ({"rope_scaling": "yarn"}, "rope_scaling='yarn', not an object"),
+        ({"rope_theta": None, "rope_parameters": [1]}, "rope_parameters=[1], not an object"),
+        ({"rope_theta": "1e6"}, "rope_theta='1e6', not a positive number"),
         ({"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 1.0}}, "llama3 with factor=None, not a number"),
         ({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": "1"}}, "low_freq_factor='1'"),
     ],

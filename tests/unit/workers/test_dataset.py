@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import io
 import json
 import struct
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +104,14 @@ def test_empty_texts_are_skipped_for_their_key_alone(tokenizer: Path, tmp_path: 
     assert {key: (one["documents"], one["empty"]) for key, one in result["keys"].items()} == {"a": (2, 1), "b": (1, 2)}
     assert "out of step: a 2, b 1" in result["warnings"][0]
     assert [ids[-1] for ids in documents(tmp_path / "o_a_document")] == [result["eod"]] * 2
+
+
+def test_keys_with_the_same_number_of_documents_can_be_out_of_step(tokenizer: Path, tmp_path: Path) -> None:
+    rows = [{"a": "x", "b": ""}, {"a": "", "b": "y"}, {"a": "", "b": ""}, {"a": "z", "b": "z"}]
+    result = build(jsonl(tmp_path / "x.jsonl", rows), tokenizer, tmp_path / "o", ["a", "b"])
+    assert "out of step: a 2, b 2 (2 records have some keys empty)" in result["warnings"][0]
+    result = build(jsonl(tmp_path / "x.jsonl", rows[2:]), tokenizer, tmp_path / "o", ["a", "b"])
+    assert result["warnings"] == []
 
 
 GOOD = b'{"text": "good"}\n'
@@ -257,6 +268,44 @@ def test_new_files_replace_old_ones_and_their_sample_indices(tokenizer: Path, tm
     assert not any(cache.exists() for cache in caches)
     assert result["removed_caches"] == [str(cache) for cache in caches]
     assert len(documents(tmp_path / "o_text_document")) == 2
+
+
+def test_what_a_killed_run_left_is_removed(tokenizer: Path, tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "x.jsonl", [{"text": "one"}])
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid in (gone.pid, 1):  # the process 1 lives
+        (tmp_path / f".o_text_document.{pid}.bin.part").write_bytes(b"half")
+    build(source, tokenizer, tmp_path / "o", ["text"])
+    assert {path.name for path in tmp_path.glob(".*")} == {".o_text_document.1.bin.part"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk_leaves_no_half_files(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Closing a file writes what it holds back, and fails once more."""
+
+    class Full(io.BytesIO):
+        def write(self, _data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            if not self.closed:
+                super().close()
+                self.write(b"")
+
+    source = jsonl(tmp_path / "x.jsonl", [{"a": "one", "b": "two"}])
+    start = PairWriter.__init__
+
+    def full(writer: PairWriter, prefix: Path) -> None:
+        start(writer, prefix)
+        writer._bin = Full()  # type: ignore[assignment]
+
+    monkeypatch.setattr(PairWriter, "__init__", full)
+    with pytest.raises(WorkerError, match=f"{tmp_path} became full.*No space left"):
+        build(source, tokenizer, tmp_path / "o", ["a", "b"], workers=workers)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 def test_failed_run_keeps_the_old_files(tokenizer: Path, tmp_path: Path) -> None:

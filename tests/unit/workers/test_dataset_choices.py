@@ -112,6 +112,7 @@ def test_bad_records_go_to_a_file_of_their_own(tokenizer: Path, tmp_path: Path, 
     result = build_dataset.build(source, tokenizer, tmp_path / "o", ["ask", "tell"], options)
     assert decode(tmp_path / "o_ask_document") == ["question 0", "question 1"]
     assert (result["records"], result["rejected"]) == (2, 3)
+    assert {key: one["skipped"] for key, one in result["keys"].items()} == {"ask": 3, "tell": 3}
     rejects = [json.loads(line) for line in Path(result["rejects_file"]).read_text().splitlines()]
     assert [one["where"].rpartition(" ")[2] for one in rejects] == ["2", "3", "5"]
     assert [one["record"] for one in rejects] == ["not json", '{"ask": null, "tell": "x"}', '{"tell": "no ask"}']

@@ -132,6 +132,30 @@ def test_arrow_in_its_file_format(tmp_path: Path, compression: str | None) -> No
     assert texts(arrow(source, pyarrow.ipc.new_stream)) == wanted
 
 
+def _resident() -> int:
+    """Kilobytes of mapped files that this process holds in memory, and of what pyarrow allocated."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0]) + pyarrow.total_allocated_bytes() // 1024
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+def test_columns_written_in_one_piece_are_read_in_many(tmp_path: Path, name: str) -> None:
+    """Writers put a million rows and more into one row group or batch; memory must not grow with it."""
+    size, source = 48 << 20, tmp_path / name
+    table = pyarrow.table({"text": [os.urandom(size // 20_000 // 2).hex() for _ in range(20_000)]})
+    if name == "x.parquet":
+        pyarrow.parquet.write_table(table, source, compression="none", use_dictionary=False, row_group_size=20_000)
+    else:
+        with pyarrow.OSFile(str(source), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as stream:
+            stream.write_table(table)
+    del table
+    before, most = _resident(), 0
+    for _ in _records.read_blocks([source], name[2:], ["text"]):
+        most = max(most, _resident() - before)
+    assert source.stat().st_size > size
+    assert most < 24 * 1024
+
+
 def test_damaged_columns_are_named(tmp_path: Path) -> None:
     for name, new in (("file", pyarrow.ipc.new_file), ("stream", pyarrow.ipc.new_stream)):
         source = arrow(tmp_path / f"{name}.arrow", new)

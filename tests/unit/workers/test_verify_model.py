@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import _model
+import convert_checkpoint
 import pytest
 import torch
 import verify_model
@@ -43,6 +44,17 @@ def test_good_model_on_the_cpu(golden: Path, capsys: pytest.CaptureFixture[str])
 def test_good_model_by_structure_alone(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(golden / "tiny_hf", capsys, "--device", "meta")
     assert (result["device"], result["parameters"], result["logits"]) == ("meta", 1001600, None)
+
+
+def test_converter_verifies_a_model_in_the_same_way(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["verify", "--hf", str(golden / "tiny_hf"), "--device", "cpu"]
+    assert convert_checkpoint.main([*line, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["architecture"], result["device"], result["logits"]["finite"]) == ("Qwen2ForCausalLM", "cpu", True)
+    assert convert_checkpoint.main(line) == 0
+    assert capsys.readouterr().out.startswith("Qwen2ForCausalLM(\n")
+    assert convert_checkpoint.main([*line, "--mcore", str(golden), "--tp", "1", "--json"]) == 1
+    assert "--tp and --pp" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_model_larger_than_memory_is_checked_by_structure(
