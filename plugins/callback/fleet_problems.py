@@ -77,13 +77,15 @@ def explain(result: Mapping[str, Any], python: str = "python3") -> tuple[str, st
         str(result.get(key, "")) for key in ("msg", *INSTEAD, "module_stderr", "module_stdout", "stderr", "exception")
     )
     said = _first_words(result, text)
+    what, given, remedy = said.partition(" Remedy: ")
+    if given:  # this project's own words, whatever they quote
+        return what, remedy, ""
     for rule in RULES:
         found = rule.pattern.search(text)
         if found:
             values = {"python": python, "core": CORE, "oldest": OLDEST_PYTHON, "switch": SWITCH, **found.groupdict()}
             return rule.meaning.format(**values), rule.remedy.format(**values), said
-    what, _, remedy = said.partition(" Remedy: ")
-    return what, remedy, ""
+    return said, "", ""
 
 
 def _first_words(result: Mapping[str, Any], text: str) -> str:

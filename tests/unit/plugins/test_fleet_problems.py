@@ -218,3 +218,10 @@ def test_several_problems_of_one_result_are_a_list() -> None:
     refused = {"problem": "No TP 3.; No PP 3.", "problems": ["No TP 3.", "No PP 3."], "remedy": "Change them."}
     plugin.collect(problems, "localhost", "Plan", refused)
     assert plugin.lines(problems)[:3] == ["localhost: 2 problems", "    - No TP 3.", "    - No PP 3."]
+
+
+def test_words_of_this_project_keep_their_remedy_whatever_they_quote() -> None:
+    said = "ssh cannot forward a socket of npu-1 (Control socket connect: No such file). Remedy: keep ControlPersist in ssh_args."
+    what, remedy, _ = plugin.explain({"msg": said})
+    assert what == "ssh cannot forward a socket of npu-1 (Control socket connect: No such file)."
+    assert remedy == "keep ControlPersist in ssh_args."
