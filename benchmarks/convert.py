@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/convert.py`, too
 
 from benchmarks._measure import Measured, machine, measure  # noqa: E402 - the path has to be set first
-from benchmarks._upstream import ROOT, Upstream, check_out, default_python  # noqa: E402
+from benchmarks._upstream import ROOT, Upstream, check_out, default_python  # noqa: E402 - the path has to be set first
 
 CONFIG = {
     "architectures": ["Qwen2ForCausalLM"],

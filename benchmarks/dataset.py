@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # for `python benchmarks/dataset.py`, too
 
 from benchmarks._measure import Measured, machine, measure  # noqa: E402 - the path has to be set first
-from benchmarks._upstream import ROOT, check_out, default_python  # noqa: E402
+from benchmarks._upstream import ROOT, check_out, default_python  # noqa: E402 - the path has to be set first
 
 GOLDEN = ROOT / "tests" / "data" / "golden"
 KEYS = ("instruction", "output")

@@ -47,7 +47,7 @@ PLAYBOOK = """
     - name: Take long
       ansible.builtin.command: sleep 30
       timeout: 1
-      changed_when: false
+      changed_when: false  # it only waits
       when: inventory_hostname == 'slow'
     - name: Ask somebody else
       ansible.builtin.slurp:
