@@ -67,12 +67,23 @@ def load_config(directory: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig  # type: ignore[import-untyped]
 
     try:
-        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise WorkerError(
             f"the configuration in {directory} cannot be loaded: {first_line(error)}",
             "Copy config.json of the model; a model with own code needs --trust-remote-code.",
         ) from error
+    return _with_its_rotary_base(config)
+
+
+def _with_its_rotary_base(config: Any) -> Any:
+    """transformers 5 writes the base among ``rope_parameters``; older ones, which the images have, pass over that name and
+    compute with their default, while the checkpoint is trained with the base that is written there."""
+    both = getattr(config, "rope_parameters", None)
+    base = both.get("rope_theta") if isinstance(both, dict) else None
+    if base is not None and hasattr(config, "rope_theta"):
+        config.rope_theta = base
+    return config
 
 
 def load_model(

@@ -46,6 +46,18 @@ def test_good_model_by_structure_alone(golden: Path, capsys: pytest.CaptureFixtu
     assert (result["device"], result["parameters"], result["logits"]) == ("meta", 1001600, None)
 
 
+def test_rotary_base_as_newer_transformers_write_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The values of a model do not depend on which version wrote its config.json, nor on which one reads it."""
+    before = run(model, capsys, "--device", "cpu")
+    path = model / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    base = config.pop("rope_theta")
+    assert base != 10000, "so that the default could not pass"
+    path.write_text(json.dumps({**config, "rope_parameters": {"rope_type": "default", "rope_theta": base}}))
+    assert _model.load_config(model, False).rope_theta == base
+    assert run(model, capsys, "--device", "cpu")["logits"] == before["logits"]
+
+
 def test_converter_verifies_a_model_in_the_same_way(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["verify", "--hf", str(golden / "tiny_hf"), "--device", "cpu"]
     assert convert_checkpoint.main([*line, "--json"]) == 0
