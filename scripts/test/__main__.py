@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the tests: `python3 scripts/test` what CI runs, `python3 scripts/test all` what takes longer than that.
 
-Installs what is needed. An engine that had to be started is ended again, and with it the lab's hosts. `all` writes its results to
-docs/test-all.md.
+Installs what is needed. What needs no engine goes on beside what waits for the lab's hosts. An engine that had to be started is ended
+again, and with it the lab's hosts. `all` writes its results to docs/test-all.md.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from results import Result, closing_line, read_junit, slowest, write_table
@@ -25,53 +27,107 @@ PYTEST = [PYTHON, "-m", "pytest", "-q"]
 LAB_UP = ("bring the lab up", [PYTHON, "-m", "lab", "up"])
 
 Step = tuple[str, Sequence[str]]
-USUAL: tuple[Step, ...] = (
-    ("set up this machine", [*SETUP, "packages", "venv", "engine", "tests"]),
-    ("read the code (ruff, yamllint, mypy, validate-modules, ansible-lint)", ["scripts/lint"]),
-    ("unit tests", [*PYTEST, "-n", "2", "--dist", "loadgroup", "-m", "not docker", "tests/unit", "tests/integration"]),
-    LAB_UP,
+Lane = Sequence[Step]
+SET_UP: Step = ("set up this machine", [*SETUP, "packages", "venv", "engine", "tests"])
+# Lanes go on at the same time. The first one's output is shown as it comes, that of the others whenever a step has ended.
+USUAL: tuple[Lane, ...] = (
     (
-        "tests on the engine and the lab's hosts",
-        [*PYTEST, "-m", "docker and not long", "tests/unit", "tests/integration", "tests/lab"],
+        LAB_UP,
+        (
+            "tests on the engine and the lab's hosts",
+            [*PYTEST, "-m", "docker and not long", "tests/unit", "tests/integration", "tests/lab"],
+        ),
+        ("roles on the lab's hosts (molecule)", ["molecule", "test", "--all"]),
+        ("site.yml from end to end", [*PYTEST, "-m", "not long", "tests/e2e"]),
+        ("the real MindSpeed-LLM (skipped without ASCEND_FLEET_UPSTREAM)", [*PYTEST, "tests/rehearsal"]),
     ),
-    ("roles on the lab's hosts (molecule)", ["molecule", "test", "--all"]),
-    ("site.yml from end to end", [*PYTEST, "-m", "not long", "tests/e2e"]),
-    ("the real MindSpeed-LLM (skipped without ASCEND_FLEET_UPSTREAM)", [*PYTEST, "tests/rehearsal"]),
-)
-LONG: tuple[Step, ...] = (
-    ("set up this machine", [*SETUP, "packages", "venv", "engine", "tests"]),
-    ("set up ansible-core 2.17", ["env", "ANSIBLE=2.17", *SETUP, "chosen"]),
-    LAB_UP,
-    ("long tests", [*PYTEST, "-m", "long", "tests"]),
     (
-        "the pipeline under ansible-core 2.17",
-        ["env", "ANSIBLE=2.17", *PYTEST, "-m", "not long", "tests/e2e/test_site.py", "tests/e2e/test_check_mode.py"],
+        ("read the code (ruff, yamllint, mypy, validate-modules, ansible-lint)", ["scripts/lint"]),
+        (
+            "unit tests",
+            [*PYTEST, "-n", "2", "--dist", "loadgroup", "-m", "not docker", "tests/unit", "tests/integration"],
+        ),
     ),
 )
+LONG: tuple[Lane, ...] = (
+    (
+        ("set up ansible-core 2.17", ["env", "ANSIBLE=2.17", *SETUP, "chosen"]),
+        LAB_UP,
+        ("long tests", [*PYTEST, "-m", "long", "tests"]),
+        (
+            "the pipeline under ansible-core 2.17",
+            [
+                "env",
+                "ANSIBLE=2.17",
+                *PYTEST,
+                "-m",
+                "not long",
+                "tests/e2e/test_site.py",
+                "tests/e2e/test_check_mode.py",
+            ],
+        ),
+    ),
+)
+Outcome = tuple[list[Result], list[Result]]
 
 
-def run_step(name: str, argv: Sequence[str], folder: Path) -> tuple[Result, list[Result]]:
-    """Run one step; return it as a result, and the tests that it consists of, none where it is no test program."""
-    print(f"\n=== {name}", flush=True)
+def environment() -> dict[str, str]:
+    """The caller's, with the tools of the virtual environment, and with compiled Python files: tests start thousands of programs."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run_step(step: Step, folder: Path, shown: bool = True) -> tuple[Result, list[Result]]:
+    """Run one step; return it as a result, and the tests that it consists of, none where it is no test program.
+
+    With `shown` its output goes to the screen as it comes, else all at once when it has ended.
+    """
+    name, argv = step
     junit = folder / f"{time.monotonic_ns()}.xml"
     line = [*argv, f"--junit-xml={junit}"] if "pytest" in argv else list(argv)
-    environment = {**os.environ, "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     begun = time.monotonic()
-    status = subprocess.run(line, cwd=ROOT, env=environment, check=False).returncode
+    if shown:
+        print(f"\n=== {name}", flush=True)
+        status = subprocess.run(line, cwd=ROOT, env=environment(), check=False).returncode
+    else:
+        print(f"\n=== beside it: {name}", flush=True)
+        said = subprocess.PIPE
+        done = subprocess.run(line, cwd=ROOT, env=environment(), check=False, stdout=said, stderr=subprocess.STDOUT)
+        status = done.returncode
+        # In one piece: the other lane prints, too.
+        print(f"\n=== this was: {name}\n{done.stdout.decode(errors='replace')}", flush=True)
     result = Result(name, "passed" if status == 0 else "failed", time.monotonic() - begun)
     return result, read_junit(junit) if junit.is_file() else []
 
 
-def run(steps: Sequence[Step], folder: Path, stop: bool) -> tuple[list[Result], list[Result]]:
-    """Run steps, with `stop` to the first that fails; return them, and what is not divided further: tests and other steps."""
+def run_lane(lane: Lane, folder: Path, shown: bool, failed: threading.Event | None) -> Outcome:
+    """Run steps one after the other; return them, and what is not divided further: tests and other steps.
+
+    With `failed` no step is begun after one has failed, in this lane or another.
+    """
     done: list[Result] = []
     parts: list[Result] = []
-    for name, argv in steps:
-        result, tests = run_step(name, argv, folder)
+    for step in lane:
+        if failed is not None and failed.is_set():
+            break
+        result, tests = run_step(step, folder, shown)
         done.append(result)
         parts += tests or [result]
-        if stop and result.outcome != "passed":
-            break
+        if failed is not None and result.outcome != "passed":
+            failed.set()
+    return done, parts
+
+
+def run(lanes: Sequence[Lane], folder: Path, stop: bool) -> Outcome:
+    """Set the machine up and run the lanes beside each other, with `stop` to the first step that fails."""
+    failed = threading.Event() if stop else None
+    done, parts = run_lane([SET_UP], folder, True, failed)
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(run_lane, lane, folder, lane is lanes[0], failed) for lane in lanes]
+    for lane in running:
+        results, tests = lane.result()
+        done += results
+        parts += tests
     return done, parts
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,28 +80,58 @@ def test_the_table_names_the_commit_and_whether_files_differed(results: ModuleTy
     assert results.commit(tmp_path) == f"{at}+", "the page itself is a change"
 
 
-def test_the_first_failure_ends_the_usual_run_and_not_the_long_one(program: ModuleType, tmp_path: Path) -> None:
-    steps = [("bad", [sys.executable, "-c", "raise SystemExit(3)"]), ("good", [sys.executable, "-c", ""])]
-    done, parts = program.run(steps, tmp_path, stop=True)
-    assert [(result.name, result.outcome) for result in done] == [("bad", "failed")]
-    done, parts = program.run(steps, tmp_path, stop=False)
-    assert [result.outcome for result in done] == ["failed", "passed"]
+def program_step(name: str, code: str) -> tuple[str, list[str]]:
+    return name, [sys.executable, "-c", code]
+
+
+def test_the_first_failure_ends_the_usual_run_and_not_the_long_one(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "SET_UP", program_step("set up", ""))
+    lanes = [[program_step("bad", "raise SystemExit(3)"), program_step("good", "")]]
+    done, parts = program.run(lanes, tmp_path, stop=True)
+    assert [(result.name, result.outcome) for result in done] == [("set up", "passed"), ("bad", "failed")]
+    done, parts = program.run(lanes, tmp_path, stop=False)
+    assert [result.outcome for result in done] == ["passed", "failed", "passed"]
     assert parts == done
+    monkeypatch.setattr(program, "SET_UP", program_step("set up", "raise SystemExit(1)"))
+    done, parts = program.run(lanes, tmp_path, stop=True)
+    assert [result.name for result in done] == ["set up"]
+
+
+def test_lanes_go_on_beside_each_other_and_end_together(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each waits for a file that the other one writes; what fails in one ends both."""
+    monkeypatch.setattr(program, "SET_UP", program_step("set up", ""))
+    meet = "import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\nwhile not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)"
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    lanes = [
+        [("one", [sys.executable, "-c", meet, first, second]), program_step("fails", "raise SystemExit(1)")],
+        [("two", [sys.executable, "-c", meet + "\nprint('seen', flush=True)\ntime.sleep(1)", second, first])],
+    ]
+    lanes[1].append(program_step("never", ""))
+    done, _ = program.run(lanes, tmp_path, stop=True)
+    assert [result.name for result in done] == ["set up", "one", "fails", "two"]
+    shown = capfd.readouterr().out
+    assert "=== this was: two\nseen\n" in shown
+    assert shown.index("=== fails") < shown.index("=== this was: two")
 
 
 def test_a_step_of_tests_counts_as_its_tests(program: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_one(): pass\ndef test_two(): assert 0\n", encoding="utf-8")
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_it.py")]
-    result, tests = program.run_step("tests", argv, tmp_path)
-    assert result.outcome == "failed"
-    assert [(test.name, test.outcome) for test in tests] == [
-        ("test_it: test_one", "passed"),
-        ("test_it: test_two", "failed"),
-    ]
+    for shown in (True, False):
+        result, tests = program.run_step(("tests", argv), tmp_path, shown)
+        assert result.outcome == "failed"
+        assert [(test.name, test.outcome) for test in tests] == [
+            ("test_it: test_one", "passed"),
+            ("test_it: test_two", "failed"),
+        ]
 
 
 def test_every_long_test_is_run_by_the_long_run_only(program: ModuleType) -> None:
-    for _, argv in program.USUAL:
+    for _, argv in itertools.chain(*program.USUAL):
         if "pytest" in argv and any(word in ("tests/lab", "tests/e2e") for word in argv):
             assert "not long" in argv[argv.index("-m", argv.index("pytest")) + 1]
-    assert any(list(argv[-3:]) == ["-m", "long", "tests"] for _, argv in program.LONG)
+    assert any(list(argv[-3:]) == ["-m", "long", "tests"] for _, argv in itertools.chain(*program.LONG))
