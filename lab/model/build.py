@@ -35,6 +35,7 @@ TOKENIZER_MODULES = 150  # about 2 MB of text
 SEQUENCE = 256
 BATCH = 8
 STEPS = 160
+MEASURED = 64  # sequences
 PEAK_RATE = 4e-3
 _CHINESE_EVERY = 7
 _REMARK_EVERY = 10
@@ -177,12 +178,12 @@ def _loss(model: Qwen2ForCausalLM, batch: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
 
 
-def mean_loss(model: Qwen2ForCausalLM, data: torch.Tensor, sequences: int = 64) -> float:
-    """Return the mean loss in nats a token over the first `sequences` rows of shape (n, SEQUENCE + 1)."""
+def mean_loss(model: Qwen2ForCausalLM, data: torch.Tensor) -> float:
+    """Return the mean loss in nats a token over the first MEASURED rows of shape (n, SEQUENCE + 1)."""
     import torch
 
     with torch.no_grad():
-        losses = [_loss(model, rows) for rows in data[:sequences].split(BATCH)]
+        losses = [_loss(model, rows) for rows in data[:MEASURED].split(BATCH)]
     return float(torch.stack(losses).mean())
 
 

@@ -8,6 +8,7 @@ share a module, yet read alike.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import sysconfig
 import textwrap
@@ -59,10 +60,13 @@ def text(for_dataset: bool) -> Iterator[str]:
             yield content
 
 
-def _functions_of(path: Path) -> Iterator[Function]:
+@functools.cache  # a module is read for the dataset, for the training and for the loss, and parsing takes most of the time
+def _functions_of(path: Path) -> tuple[Function, ...]:
     content = _read(path)
-    if content is None:
-        return
+    return () if content is None else tuple(_documented(content))
+
+
+def _documented(content: str) -> Iterator[Function]:
     lines = content.split("\n")  # not splitlines: the parser does not count form feeds as line ends
     for node in ast.walk(ast.parse(content)):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tiny model, its checkpoints and a dataset, and a way to run the stand-in trainer on them with torchrun."""
+"""A tiny model, its checkpoints and a dataset, and a way to run the stand-in trainer on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 
 from lab.model import corpus, tokenizer
 from lab.upstream import build as upstream_build
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_ports
 
 SOURCES = ROOT / "lab" / "upstream"
 VOCABULARY = 512
@@ -74,18 +74,29 @@ class Bench:
         return target
 
     def train(self, tp: int, pp: int, ranks: int, *extra: object, load: Path | None = None) -> Run:
-        """Run the trainer with torchrun; `extra` arguments come last and so win over the usual ones."""
+        """Run the trainer; `extra` arguments come last and so win over the usual ones."""
         sizes = ["--tensor-model-parallel-size", tp, "--pipeline-model-parallel-size", pp]
         source = ["--load", load or self.checkpoint(tp, pp), "--data-path", self.data]
         return self.launch(ranks, *USUAL, *sizes, *source, "--tokenizer-name-or-path", self.model, *extra)
 
     def launch(self, ranks: int, *arguments: object) -> Run:
-        """Run the trainer with exactly these arguments."""
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        """Run the trainer with exactly these arguments, several ranks by torchrun. One alone needs nobody to start it."""
+        start, own = [sys.executable], {}
+        if ranks == 1:
+            (port,) = free_ports(1)
+            own = {
+                "RANK": "0",
+                "LOCAL_RANK": "0",
+                "WORLD_SIZE": "1",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": f"{port}",
+            }
+        else:
+            start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
         done = subprocess.run(
             [*start, "pretrain_gpt.py", *(str(item) for item in arguments)],
             cwd=self.tree,
-            env=self.environment(),
+            env={**self.environment(), **own},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -39,6 +39,8 @@ def test_too_little_training_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_imports: None
 ) -> None:
     monkeypatch.setattr(build, "STEPS", 2)
+    monkeypatch.setattr(build, "TOKENIZER_MODULES", 30)
+    monkeypatch.setattr(build, "MEASURED", 16)
     with pytest.raises(ValueError, match="it must be at most 5.431"):
         build.build_model(tmp_path / "model", lambda message: None)
     assert list(tmp_path.iterdir()) == []
@@ -48,6 +50,8 @@ def test_saved_model_is_the_trained_one_in_shards_with_its_tokenizer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_imports: None
 ) -> None:
     monkeypatch.setattr(build, "STEPS", 12)
+    monkeypatch.setattr(build, "TOKENIZER_MODULES", 30)
+    monkeypatch.setattr(build, "MEASURED", 16)
     monkeypatch.setattr(build, "REQUIRED_MARGIN", 0.2)
     said: list[str] = []
     target = tmp_path / "models" / "qwen2"
