@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .errors import ProblemsError
 from .plan_assemble import Settled, Site, assemble, refused
-from .plan_findings import Findings, closest
+from .plan_findings import Findings, closest, counted
 from .plan_fit import check_memory, gib
 from .plan_foreign import refuse_foreign, refuse_recompute
 from .plan_hosts import PlanHost, read_hosts
@@ -181,7 +181,7 @@ def _nothing_found(recipe: Recipe, shape: ModelShape, fleet: Fleet, hopeless: bo
         findings.warn("search", f"{what} The recipe's own sizes are kept.")
         return
     larger = enough(shape, recipe, fleet)
-    nearest = f"{larger.hosts * larger.per_host} NPUs on {larger.hosts} hosts" if larger else ""
+    nearest = f"{larger.hosts * larger.per_host} NPUs on {counted(larger.hosts, 'host')}" if larger else ""
     findings.refuse("search", what, nearest, _ways([]))
 
 

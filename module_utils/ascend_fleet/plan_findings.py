@@ -78,6 +78,11 @@ def divisors(number: int) -> List[int]:
     return sorted({*small, *(number // candidate for candidate in small)})
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things as a person writes it: `1 host`, `2 hosts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def either(values: Sequence[Any]) -> str:
     """Return values as a person lists alternatives: `2 or 4`."""
     return " or ".join(str(value) for value in values)

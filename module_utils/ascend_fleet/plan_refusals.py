@@ -11,7 +11,7 @@ import re
 from typing import List, Mapping, Optional, Sequence
 
 from .plan_arguments import derived_values, typed_derived
-from .plan_findings import Findings, around, as_int, divisors, either, multiples_around
+from .plan_findings import Findings, around, as_int, counted, divisors, either, multiples_around
 from .plan_hosts import PlanHost
 from .plan_placement import Sizes
 from .plan_recipe import Recipe
@@ -34,7 +34,7 @@ def settle_sizes(recipe: Recipe, hosts: Sequence[PlanHost], findings: Findings) 
     if world % model:
         findings.refuse(
             "world-size",
-            f"{world} NPUs on {len(hosts)} hosts cannot be divided into groups of {product} = {model}.",
+            f"{counted(world, 'NPU')} on {counted(len(hosts), 'host')} cannot be divided into groups of {product} = {model}.",
             f"{either(multiples_around(world, model))} NPUs",
             "Change training_tp, training_pp or the NPUs of the hosts.",
         )

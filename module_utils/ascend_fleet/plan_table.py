@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from .plan_findings import counted
 from .plan_fit import gib
 
 ARGUMENT_WIDTH = 120  # columns that a line of arguments may fill
@@ -34,7 +35,7 @@ def _head(plan: Mapping[str, Any]) -> List[str]:
         f"Run     {train['iterations']} iterations of {train['global_batch_size']} x {train['seq_length']} tokens, micro batch "
         f"{train['micro_batch_size']}",
         f"World   {plan['world_size']} = TP {plan['tp']} x PP {plan['pp']} x CP {plan['cp']} x DP {plan['dp']} on "
-        f"{plan['nnodes']} {'host' if plan['nnodes'] == 1 else 'hosts'} with {plan['nproc_per_node']} NPUs each",
+        f"{counted(plan['nnodes'], 'host')} with {counted(plan['nproc_per_node'], 'NPU')} each",
     ]
 
 

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 # On the controller module_utils is a directory like any other.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
+from ascend_fleet.plan_findings import counted
 from ascend_fleet.receipts_on_host import in_pipeline_order
 
 Receipt = Mapping[str, Any]
@@ -84,7 +85,7 @@ def report_lines(receipts: Mapping[str, Sequence[Receipt]], plan: Mapping[str, A
 
 def _title(plan: Mapping[str, Any]) -> str:
     sizes = f"TP{plan['tp']} PP{plan['pp']} DP{plan['dp']}"
-    return f"MindSpeed-LLM {plan['release']['name']}, {sizes} on {plan['nnodes']} hosts ({plan['world_size']} NPUs)"
+    return f"MindSpeed-LLM {plan['release']['name']}, {sizes} on {counted(plan['nnodes'], 'host')} ({counted(plan['world_size'], 'NPU')})"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

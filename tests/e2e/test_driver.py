@@ -74,7 +74,7 @@ def test_the_run_stops_where_it_does_not_work_without_the_sick_server(playbook: 
     )
     assert run.failed() == {SICK, WELL}
     (refusal,) = [message for message in run.failures().values() if "does not work without" in message]
-    assert f"without {SICK}, as the driver check left it: 2 NPUs on 1 hosts cannot be divided" in refusal
+    assert f"without {SICK}, as the driver check left it: 2 NPUs on 1 host cannot be divided" in refusal
     assert list(run.results("npu_container")) == []
 
 

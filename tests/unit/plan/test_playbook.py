@@ -304,7 +304,7 @@ def test_the_second_pass_refuses_what_does_not_fit_after_all(
     (result,) = results(runner, "runner_on_failed", "Make the run plan").values()
     assert [item["code"] for item in result["refusals"]] == ["world-size"]
     assert result["problems"][0].startswith(
-        "The run does not work without npu-2, as the driver check left it: 2 NPUs on 1 hosts"
+        "The run does not work without npu-2, as the driver check left it: 2 NPUs on 1 host"
     )
 
 
