@@ -21,6 +21,7 @@ from lab.hosts import HOSTS
 from tests.conftest import ROOT
 from tests.e2e.conftest import NPU_HOSTS, Playbook, Run, Snapshots, look_everywhere, on_host
 from tests.e2e.snapshot import Snapshot
+from tests.runs import patient_ssh
 
 pytestmark = pytest.mark.docker
 
@@ -128,12 +129,11 @@ def test_who_cannot_be_reached_or_recognised(
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
     kind, key = (tmp_path / "other.pub").read_text(encoding="utf-8").split()[:2]
     (tmp_path / "known_hosts").write_text(f"{address} {kind} {key}\n", encoding="utf-8")
-    own_connection = "-o ControlMaster=no -o ControlPath=none"
+    ssh, own_connection = patient_ssh(tmp_path), "-o ControlMaster=no -o ControlPath=none"
     hosts = {
-        "npu-1": {"ansible_port": 1},
-        # Where ssh ends while Ansible still writes to it, what ssh said is lost: the next attempt brings it.
+        "npu-1": {"ansible_port": 1, "ansible_ssh_executable": ssh},
         "npu-2": {
-            "ansible_ssh_retries": 2,
+            "ansible_ssh_executable": ssh,
             "ansible_ssh_args": f"{own_connection} -o UserKnownHostsFile={tmp_path / 'known_hosts'}",
         },
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs import run_playbook
+from tests.runs import patient_ssh, run_playbook
 
 from .conftest import STARTUPS, Sshd
 
@@ -105,6 +105,7 @@ def hosts(sshd: Sshd, tmp_path: Path, silent: int, refusing_port: int) -> dict[s
     for name, key in known.items():
         (tmp_path / name).write_text(f"{address} {key}\n", encoding="utf-8")
     (tmp_path / "empty").touch()
+    ssh = patient_ssh(tmp_path)
 
     def over_ssh(key: Path = login, hosts: str = "right", **more: Any) -> dict[str, Any]:
         files = (
@@ -118,8 +119,7 @@ def hosts(sshd: Sshd, tmp_path: Path, silent: int, refusing_port: int) -> dict[s
             "ansible_ssh_private_key_file": str(key),
             "ansible_ssh_common_args": f"-o IdentitiesOnly=yes -o IdentityAgent=none {files}",
             "ansible_ssh_args": "-o ControlMaster=no -o ControlPath=none",
-            # Where ssh ends while Ansible still writes to it, what ssh said is lost: the next attempt brings it.
-            "ansible_ssh_retries": 2,
+            "ansible_ssh_executable": ssh,
             **more,
         }
 
