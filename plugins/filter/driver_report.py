@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+# On the controller module_utils is a directory like any other.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from ascend_fleet.plan_findings import counted
 
 Finding = Mapping[str, Any]
 Data = dict[str, Any]
@@ -92,7 +99,7 @@ def driver_lines(data: Mapping[str, Any]) -> list[str]:
     Hosts that look alike share a row, so that a fleet of hundreds is still read at one glance.
     """
     rows = [list(HEAD), *([_names(names), *cells] for cells, names in _alike(data["hosts"]))]
-    title = f"Driver check of {len(data['hosts'])} hosts: {_verdict(data['counts'])}"
+    title = f"Driver check of {counted(len(data['hosts']), 'host')}: {_verdict(data['counts'])}"
     return [title, *_aligned(rows), *_reach_lines(data["reach"]), *_paragraphs(data["findings"]), *_left_out(data)]
 
 

@@ -53,6 +53,10 @@ def test_groups_for_the_page_begin_with_the_worst_and_the_odd() -> None:
     assert groups[2]["cells"]["driver"] == "24.1.rc3"
 
 
+def test_one_host_is_one_host() -> None:
+    assert plugin.driver_lines(data({"one": host([])}))[0].startswith("Driver check of 1 host: ")
+
+
 def test_the_report_says_the_same_thing_once() -> None:
     lines = plugin.driver_lines(
         data({name: host([finding("a", "error", 3, "NPU 3: Alarm.")]) for name in ("one", "two")})
